@@ -79,7 +79,7 @@ def is_service_user() -> bool:
 
 
 def state_dir() -> Path:
-    """EDGE_AGENT_STATE, systemd's StateDirectory, /var/lib/edge-agent for root, else the XDG data directory."""
+    """EDGE_AGENT_STATE, systemd's StateDirectory, /var/lib/edge-agent for root, else XDG data."""
     for name in ("EDGE_AGENT_STATE", "STATE_DIRECTORY"):
         if os.environ.get(name):
             return Path(os.environ[name].split(":")[0])
