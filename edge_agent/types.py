@@ -46,6 +46,8 @@ class Utterance(Value, frozen=True):
     """Monotonic time of the first sample of `pcm` (pre-roll included)."""
     speech_end_ns: int
     """Monotonic time just after the last sample that held speech."""
+    ended_ns: int = 0
+    """Monotonic time of the sample at which the end was declared: the endpoint's silence after the speech."""
     start_utc_ms: int
     clock_synced: bool
     pcm: Any
@@ -156,6 +158,17 @@ class Gpu(Value, frozen=True):
     driver: str = ""
 
 
+class CoreKind(Value, frozen=True):
+    """CPU cores of one make; machines with fast and slow cores have several."""
+
+    name: str
+    """For example "Cortex-A76"."""
+    count: int
+    """Logical CPUs of this kind."""
+    fast: bool = True
+    """False for the slow cores beside fast ones."""
+
+
 class Device(Value, frozen=True):
     """The facts of a machine that profiles are chosen by."""
 
@@ -174,6 +187,11 @@ class Device(Value, frozen=True):
     board_compatible: tuple[str, ...] = ()
     l4t: str = ""
     """NVIDIA Linux for Tegra release, for example "36.4.3"; empty elsewhere."""
+    jetpack: str = ""
+    """Name of that release for people, for example "JetPack 6.2"."""
+    physical_cores: int = 0
+    """Cores without their hyperthreads; 0 when the machine does not tell."""
+    core_kinds: tuple[CoreKind, ...] = ()
     gpus: tuple[Gpu, ...] = ()
     notes: tuple[str, ...] = ()
     """What could not be read, in words."""
