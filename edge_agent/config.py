@@ -130,7 +130,7 @@ def _check(config: Config, where: str) -> None:
     beyond = [channel for channel in audio.use_channels if channel >= audio.channels]
     if beyond or not audio.use_channels:
         raise ConfigError(
-            f"{where}: audio.use_channels: {list(audio.use_channels)} is beyond audio.channels = {audio.channels}",
+            f"{where}: audio.use_channels: {list(audio.use_channels)} is beyond channels = {audio.channels}",
             remedy=f"name channels from 0 to {audio.channels - 1}",
         )
     for name, segment in (("device.id", config.device.id), ("mqtt.prefix", config.mqtt.prefix)):
