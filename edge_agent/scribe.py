@@ -100,6 +100,7 @@ class Scribe:
         self._wakes = threading.Condition()
         self._stopping = False
         self._busy = False
+        self._current: _Arrived | None = None
         self._counts: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
         self._totals: deque[float] = deque(maxlen=_KEPT_LATENCIES)
@@ -161,6 +162,9 @@ class Scribe:
         with self._wakes:
             left, self._work = list(self._work), deque()
             self._queued_s = 0.0
+            if self._current is not None:
+                left.insert(0, self._current)
+                self._current = None
         for piece in left:
             self._commit_gap(piece if isinstance(piece, Gap) else _gap_of(piece.utterance, "restart"))
 
@@ -216,6 +220,7 @@ class Scribe:
                 piece = self._work.popleft()
                 if isinstance(piece, _Arrived):
                     self._queued_s -= piece.utterance.duration_s
+                    self._current = piece
                 return piece
             channel = next(iter(self._early))
             return self._early.pop(channel)
@@ -240,9 +245,12 @@ class Scribe:
         hypothesis = self._early_result(utterance) or self._decode(utterance)
         self._ready.pop(utterance.channel, None)
         if hypothesis is None:
-            self._commit_gap(_gap_of(utterance, "restart"))
+            if self._still_mine(arrived):
+                self._commit_gap(_gap_of(utterance, "restart"))
             return
         latency = self._latency(arrived, began_ns)
+        if not self._still_mine(arrived):
+            return
         reason = self._commit.final(utterance, hypothesis, latency)
         with self._wakes:
             if reason:
@@ -252,6 +260,13 @@ class Scribe:
             self._totals.append(latency.total)
             self._decodes.append(latency.decode)
             self._last_final_ns = self._clock.monotonic_ns()
+
+    def _still_mine(self, arrived: _Arrived) -> bool:
+        """False when `stop` ran out of patience and has already committed a gap for it."""
+        with self._wakes:
+            mine = self._current is arrived
+            self._current = None
+        return mine
 
     def _early_result(self, utterance: Utterance) -> Hypothesis | None:
         """The early decode, when it heard exactly this audio."""

@@ -1,0 +1,22 @@
+"""Fixtures of all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["tests.broker"]
+
+
+@pytest.fixture(autouse=True)
+def _private_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the files of this machine's own agent; models are shared, they are read only."""
+    if "EDGE_AGENT_MODELS" not in os.environ:
+        from edge_agent.verbs.common import models_dir
+
+        monkeypatch.setenv("EDGE_AGENT_MODELS", str(models_dir()))
+    monkeypatch.setenv("EDGE_AGENT_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.delenv("EDGE_AGENT_CONFIG", raising=False)

@@ -1,0 +1,42 @@
+"""The service manager's socket, spoken to for real."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from edge_agent.notify import notify, watchdog_interval_s
+
+
+def test_fields_arrive_as_one_datagram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """READY and STATUS reach a manager that listens on a path."""
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address)
+        manager.settimeout(2)
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        assert notify(READY="1", STATUS="listening")
+        assert manager.recv(4096) == b"READY=1\nSTATUS=listening"
+
+
+def test_without_a_manager_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Started by hand there is no socket, and that is no error."""
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    assert not notify(READY="1")
+
+
+def test_a_dead_manager_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket nobody reads is answered with False."""
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
+    assert not notify(WATCHDOG="1")
+
+
+def test_the_watchdog_is_fed_twice_per_period(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half the period systemd allows; none when it does not watch."""
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    monkeypatch.setenv("WATCHDOG_USEC", "30000000")
+    assert watchdog_interval_s() == 15
+    monkeypatch.delenv("WATCHDOG_USEC")
+    assert watchdog_interval_s() is None

@@ -1,0 +1,197 @@
+"""The scribe: every utterance ends in exactly one final or gap, in order, whatever the engine does."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from edge_agent.clock import SystemClock, uuid7
+from edge_agent.errors import BadOutput
+from edge_agent.scribe import Scribe
+from edge_agent.types import DecodeOptions, EngineInfo, Gap, Hypothesis, Latency, PcmFloat, Utterance
+
+CLOCK = SystemClock()
+
+
+class Engine:
+    """Answers the number of samples it heard; a script of exceptions and a gate can hold it up."""
+
+    info = EngineInfo(kind="test", model="none")
+
+    def __init__(self, failures: int = 0) -> None:
+        self.failures = failures
+        self.open = threading.Event()
+        self.open.set()
+        self.calls: list[int] = []
+
+    def warm_up(self) -> None:
+        """Nothing to warm."""
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def transcribe(
+        self, pcm: PcmFloat, *, options: DecodeOptions, draft: Hypothesis | None = None
+    ) -> Hypothesis:
+        assert self.open.wait(5)
+        self.calls.append(len(pcm))
+        if self.failures:
+            self.failures -= 1
+            raise BadOutput("no text came back", remedy="try again")
+        return Hypothesis(text=f"heard {len(pcm)}")
+
+
+class Book:
+    """Remembers what was committed, in order."""
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[str, str]] = []
+        self.latencies: list[Latency] = []
+
+    def final(self, utterance: Utterance, hypothesis: Hypothesis, latency: Latency) -> str:
+        if "reject" in hypothesis.text:
+            return "loop"
+        self.entries.append(("final", hypothesis.text))
+        self.latencies.append(latency)
+        return ""
+
+    def gap(self, gap: Gap) -> None:
+        self.entries.append(("gap", gap.cause))
+
+
+def utterance(samples: int, *, channel: int = 0, name: str = "") -> Utterance:
+    now = CLOCK.monotonic_ns()
+    return Utterance(
+        id=name or uuid7(CLOCK.utc_ms()),
+        channel=channel,
+        start_ns=now - samples * 62_500,
+        speech_end_ns=now,
+        ended_ns=now,
+        start_utc_ms=CLOCK.utc_ms(),
+        clock_synced=True,
+        pcm=np.zeros(samples, np.float32),
+        cut="silence",
+    )
+
+
+def scribe(engine: Engine, book: Book, **given: float) -> Scribe:
+    made = Scribe(engine, options=DecodeOptions(), commit=book, clock=CLOCK, **given)
+    made.start()
+    return made
+
+
+def test_finals_and_gaps_keep_their_order() -> None:
+    """What happened first is committed first."""
+    book = Book()
+    worker = scribe(Engine(), book)
+    worker.final(utterance(100))
+    worker.gap(Gap(start_ns=0, duration_ms=5, cause="xrun"))
+    worker.final(utterance(200))
+    worker.stop(5)
+    assert book.entries == [("final", "heard 100"), ("gap", "xrun"), ("final", "heard 200")]
+
+
+def test_a_pause_that_holds_costs_no_second_decode() -> None:
+    """The early decode of the same audio is the final."""
+    book, engine = Book(), Engine()
+    worker = scribe(engine, book)
+    said = utterance(300)
+    worker.paused(said)
+    assert worker.wait_idle(5)
+    while not engine.calls:
+        assert worker.wait_idle(5)
+    worker.final(said)
+    worker.stop(5)
+    assert engine.calls == [300]
+    assert book.entries == [("final", "heard 300")]
+    assert worker.statistics().early_wasted == 0
+
+
+def test_speech_that_resumed_is_decoded_again() -> None:
+    """An early decode of a shorter stretch is never published."""
+    book, engine = Book(), Engine()
+    worker = scribe(engine, book)
+    worker.paused(utterance(300, name="same"))
+    while not engine.calls:
+        assert worker.wait_idle(5)
+    worker.resumed(0)
+    worker.final(utterance(500, name="same"))
+    worker.stop(5)
+    assert book.entries == [("final", "heard 500")]
+    assert worker.statistics().early_wasted == 1
+
+
+def test_over_the_bound_the_oldest_becomes_a_gap() -> None:
+    """A full queue loses no silence: the oldest waiting utterance is admitted as a gap in its place."""
+    book, engine = Book(), Engine()
+    engine.open.clear()
+    worker = scribe(engine, book, queue_s=2.0)
+    worker.final(utterance(16_000))
+    while worker.statistics().queued_s:
+        pass
+    for _ in range(3):
+        worker.final(utterance(16_000))
+    engine.open.set()
+    worker.stop(5)
+    assert [kind for kind, _ in book.entries] == ["final", "gap", "final", "final"]
+    assert ("gap", "overload") in book.entries
+
+
+def test_one_failed_decode_is_tried_again() -> None:
+    """A passing fault of the engine costs no words."""
+    book = Book()
+    worker = scribe(Engine(failures=1), book)
+    worker.final(utterance(100))
+    worker.stop(5)
+    assert book.entries == [("final", "heard 100")]
+    assert worker.statistics().engine_errors == 1
+
+
+def test_an_utterance_the_engine_cannot_read_becomes_a_gap() -> None:
+    """Two failures in a row on one utterance: a gap, and the next one is heard again."""
+    book = Book()
+    worker = scribe(Engine(failures=2), book)
+    worker.final(utterance(100))
+    worker.final(utterance(200))
+    worker.stop(5)
+    assert book.entries == [("gap", "restart"), ("final", "heard 200")]
+
+
+def test_an_engine_that_always_fails_is_given_up() -> None:
+    """After three lost utterances the scribe reports the failure instead of eating the rest."""
+    book = Book()
+    worker = scribe(Engine(failures=100), book)
+    for _ in range(5):
+        worker.final(utterance(100))
+    worker.stop(5)
+    assert worker.failure is not None
+    assert [kind for kind, _ in book.entries] == ["gap"] * 5
+
+
+def test_what_cannot_be_finished_at_stop_becomes_gaps() -> None:
+    """A stop that runs out of time admits what it leaves."""
+    book, engine = Book(), Engine()
+    engine.open.clear()
+    worker = scribe(engine, book)
+    worker.final(utterance(100))
+    while worker.statistics().queued_s:
+        pass
+    worker.final(utterance(200))
+    worker.stop(0.2)
+    engine.open.set()
+    assert worker.wait_idle(5)
+    assert book.entries == [("gap", "restart"), ("gap", "restart")]
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_latency_is_the_sum_of_its_parts(live: bool) -> None:
+    """total = endpoint + queue + decode, none negative."""
+    book = Book()
+    worker = scribe(Engine(), book, live=live)
+    worker.final(utterance(100))
+    worker.stop(5)
+    [latency] = book.latencies
+    assert latency.total == pytest.approx(latency.endpoint + latency.queue + latency.decode)
+    assert min(latency.endpoint, latency.queue, latency.decode) >= 0
