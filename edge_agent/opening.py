@@ -1,0 +1,110 @@
+"""The start, one straight line: probe -> facts -> choose profile -> resolve model -> open engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from edge_agent.engine.base import MODULES, Engine, EngineConfig, open_engine
+from edge_agent.hardware import facts, probe
+from edge_agent.models.store import ModelStore
+from edge_agent.profile.choose import Choice, choose
+from edge_agent.profile.load import load_all
+from edge_agent.types import DecodeOptions, Device
+
+ENGINES = frozenset(MODULES) - {"scripted"}
+"""Kinds of engine a profile may ask for in this version."""
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """What the user asked for; what is empty comes from the profile."""
+
+    models_dir: Path
+    profile: str = "auto"
+    model: str = ""
+    """A name in the store, or a directory."""
+    language: str | tuple[str, ...] = "en"
+    beam: int | None = None
+    prompt: str = ""
+    terms: tuple[str, ...] = ()
+    words: bool = True
+    root: Path = probe.LIVE_ROOT
+
+
+class Recogniser(msgspec.Struct, frozen=True, kw_only=True):
+    """An open engine with everything that explains it."""
+
+    engine: Engine
+    options: DecodeOptions
+    choice: Choice
+    device: Device
+    model_name: str
+    """Name and digest, as published."""
+
+
+def choose_profile(wish: Wish) -> tuple[Device, Choice]:
+    """The machine and the profile that serves it.
+
+    Raises:
+        NoProfileFits: none, or not the one asked for.
+        ConfigError: a profile file is wrong.
+    """
+    device = facts.device(probe.read(wish.root))
+    profiles = [loaded.profile for loaded in load_all().values()]
+    return device, choose(device, profiles, override=wish.profile, engines=ENGINES)
+
+
+def resolve_model(wish: Wish, choice: Choice) -> tuple[Path, str]:
+    """Directory and published name of the model that will be loaded.
+
+    Raises:
+        ModelMissing: not in the store.
+        DigestMismatch: its files are damaged.
+    """
+    wanted = wish.model or choice.profile.model_for(wish.language)
+    if "/" in wanted and Path(wanted).is_dir():
+        return Path(wanted), Path(wanted).name
+    store = ModelStore(wish.models_dir)
+    return store.path(wanted), store.published_name(wanted)
+
+
+def open_recogniser(wish: Wish) -> Recogniser:
+    """Do all of it; the engine is not warm yet.
+
+    Raises:
+        EdgeAgentError: each step's own kind.
+    """
+    device, choice = choose_profile(wish)
+    directory, name = resolve_model(wish, choice)
+    wanted = choice.profile.engine
+    engine = open_engine(
+        EngineConfig(
+            kind=wanted.kind,
+            model_dir=directory,
+            model_name=name,
+            compute_type=wanted.compute_type,
+            device=wanted.device,
+            workers=choice.workers,
+            threads_per_worker=wanted.threads_per_worker,
+        )
+    )
+    return Recogniser(
+        engine=engine, options=decode_options(wish, choice), choice=choice, device=device, model_name=name
+    )
+
+
+def decode_options(wish: Wish, choice: Choice) -> DecodeOptions:
+    """What every decode is asked for."""
+    language = wish.language if isinstance(wish.language, str) else "auto"
+    allowed = () if isinstance(wish.language, str) else wish.language
+    if len(allowed) == 1:
+        language, allowed = allowed[0], ()
+    return DecodeOptions(
+        language=language,
+        allowed_languages=allowed,
+        prompt=wish.prompt,
+        terms=wish.terms,
+        beam=wish.beam or choice.profile.decode.beam,
+        words=wish.words,
+    )
