@@ -1,0 +1,146 @@
+"""Whether a profile fits a machine, in sentences for a person. No I/O here."""
+
+from __future__ import annotations
+
+from edge_agent.profile.schema import GpuNeed, Match, Profile
+from edge_agent.types import Device, Gpu, Value
+
+MB = 1 << 20
+
+FLAG_MEANING = {
+    "avx512_vnni": "int8 dot products on 512-bit registers",
+    "avx2": "integer arithmetic on 256-bit registers",
+    "asimddp": "int8 dot products",
+    "avx": "256-bit registers",
+    "asimd": "128-bit registers",
+    "i8mm": "int8 matrix products",
+    "amx_int8": "int8 matrix tiles",
+}
+"""What the flags that decide a profile give to recognition."""
+
+
+class Verdict(Value, frozen=True):
+    """One profile judged against one machine."""
+
+    profile: Profile
+    reasons: tuple[str, ...] = ()
+    """What speaks for it."""
+    impossible: tuple[str, ...] = ()
+    """Why it cannot run here at all."""
+    unfit: tuple[str, ...] = ()
+    """Why it would run badly here, or is meant for something else."""
+
+    @property
+    def fits(self) -> bool:
+        """Nothing speaks against it."""
+        return not self.impossible and not self.unfit
+
+
+def judge(profile: Profile, device: Device, engines: frozenset[str]) -> Verdict:
+    """Compare what `profile.match` and its engine need with what `device` has.
+
+    Args:
+        engines: kinds of engine that this installation has.
+    """
+    match = profile.match
+    reasons, impossible = _processor(match, device)
+    gpu_reasons, gpu_missing = _graphics(match.gpu, device)
+    if profile.engine.kind not in engines:
+        gpu_missing.append(f'its engine "{profile.engine.kind}" is not part of this installation')
+    amount_reasons, unfit = _amounts(match, device)
+    return Verdict(
+        profile=profile,
+        reasons=(*reasons, *gpu_reasons, *amount_reasons),
+        impossible=(*impossible, *gpu_missing),
+        unfit=tuple(unfit),
+    )
+
+
+def _processor(match: Match, device: Device) -> tuple[list[str], list[str]]:
+    if match.arch and device.arch not in match.arch:
+        return [], [f"it is for {' and '.join(match.arch)}, and this machine is {device.arch}"]
+    reasons, impossible = [], []
+    missing = [flag for flag in match.cpu_flags_all if flag not in device.cpu_flags]
+    if missing:
+        impossible.append(f"the CPU lacks {', '.join(map(_flag, missing))}")
+    elif match.cpu_flags_all:
+        reasons.append(f"the CPU has {', '.join(map(_flag, match.cpu_flags_all))}")
+    any_of = [flag for flag in match.cpu_flags_any if flag in device.cpu_flags]
+    if any_of:
+        reasons.append(f"the CPU has {', '.join(map(_flag, any_of))}")
+    elif match.cpu_flags_any:
+        impossible.append(f"the CPU has none of {', '.join(match.cpu_flags_any)}")
+    return reasons, impossible
+
+
+def _flag(flag: str) -> str:
+    return f"{flag} ({FLAG_MEANING[flag]})" if flag in FLAG_MEANING else flag
+
+
+def _amounts(match: Match, device: Device) -> tuple[list[str], list[str]]:
+    reasons, unfit = [], []
+    ram_mb = device.usable_ram_bytes // MB
+    cpus = device.usable_cpus
+    if cpus < match.min_usable_cpus:
+        unfit.append(f"it needs {match.min_usable_cpus:g} CPUs, {cpus:g} may be used here")
+    if match.max_usable_cpus and cpus > match.max_usable_cpus:
+        unfit.append(f"it is for machines of at most {match.max_usable_cpus:g} CPUs, here are {cpus:g}")
+    if ram_mb < match.min_usable_ram_mb:
+        unfit.append(f"it needs {match.min_usable_ram_mb} MB of memory, {ram_mb} MB may be used here")
+    elif match.min_usable_ram_mb:
+        reasons.append(f"{ram_mb} MB of memory may be used and it needs {match.min_usable_ram_mb}")
+    if match.max_usable_ram_mb and ram_mb > match.max_usable_ram_mb:
+        unfit.append(f"it is for machines of at most {match.max_usable_ram_mb} MB, here are {ram_mb} MB")
+    names = (device.board, *device.board_compatible)
+    wanted = [part for part in match.board_any if any(part.lower() in name.lower() for name in names)]
+    if wanted:
+        reasons.append(f"the board is {device.board or wanted[0]}")
+    elif match.board_any:
+        unfit.append(f"it is for the boards {', '.join(match.board_any)}")
+    return reasons, unfit
+
+
+def _graphics(need: GpuNeed, device: Device) -> tuple[list[str], list[str]]:
+    if not need.vendor:
+        return [], []
+    if not device.gpus:
+        return [], ["it needs an NVIDIA GPU, and none is usable here"]
+    misfits = [(gpu, _gpu_misfit(need, gpu, device)) for gpu in device.gpus]
+    for gpu, misfit in misfits:
+        if not misfit:
+            return [f"the GPU is {describe_gpu(gpu)}"], []
+    return [], [f"{gpu.name}: {misfit}" for gpu, misfit in misfits]
+
+
+def _gpu_misfit(need: GpuNeed, gpu: Gpu, device: Device) -> str:
+    """Why a GPU will not do; empty: it will."""
+    if need.integrated is not None and gpu.integrated != need.integrated:
+        return "it needs a GPU on the processor" if need.integrated else "it needs a GPU on a card of its own"
+    if (need.min_compute or need.max_compute) and gpu.compute is None:
+        return "its compute capability is not known"
+    if gpu.compute is not None:
+        has = f"{gpu.compute[0]}.{gpu.compute[1]}"
+        if need.min_compute and gpu.compute < _compute(need.min_compute):
+            return f"compute capability {need.min_compute} is needed, it has {has}"
+        if need.max_compute and gpu.compute > _compute(need.max_compute):
+            return f"compute capability up to {need.max_compute} is supported, it has {has}"
+    memory = device.usable_ram_bytes if gpu.integrated else gpu.vram_bytes
+    if need.min_vram_mb and (memory is None or memory < need.min_vram_mb * MB):
+        has = "an unknown amount" if memory is None else f"{memory // MB} MB"
+        return f"{need.min_vram_mb} MB of its memory are needed, it has {has}"
+    return ""
+
+
+def _compute(text: str) -> tuple[int, int]:
+    major, _, minor = text.partition(".")
+    return int(major), int(minor)
+
+
+def describe_gpu(gpu: Gpu) -> str:
+    """For example "NVIDIA GeForce RTX 3060 (compute 8.6, 12 GB)"."""
+    facts = [f"compute {gpu.compute[0]}.{gpu.compute[1]}"] if gpu.compute else []
+    if gpu.vram_bytes:
+        facts.append(f"{round(gpu.vram_bytes / (1 << 30))} GB")
+    elif gpu.integrated:
+        facts.append("shares the machine's memory")
+    return f"{gpu.name} ({', '.join(facts)})" if facts else gpu.name

@@ -1,0 +1,101 @@
+"""`edge-agent profiles`: the list, or one merged profile with the file each key comes from."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from edge_agent.errors import UsageError
+from edge_agent.profile.load import load_all
+from edge_agent.profile.names import nearest
+from edge_agent.profile.schema import Loaded, Profile
+from edge_agent.verbs.common import Subparsers, add_json, print_json, verb
+
+_UNWRITTEN = "(default)"
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the verb."""
+    parser = verb(
+        subparsers,
+        "profiles",
+        "list the profiles, or show one",
+        "List the profiles, or show one: `edge-agent profiles show NAME` prints it merged with what it\n"
+        "extends, and the file that each key comes from.",
+    )
+    parser.add_argument("action", nargs="?", choices=("list", "show"), default="list")
+    parser.add_argument("name", nargs="?", default="", metavar="NAME", help="the profile to show")
+    parser.add_argument("--markdown", action="store_true", help="list as a Markdown table")
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the list or one profile."""
+    loaded = load_all()
+    if args.action == "show":
+        return _show(args.name, loaded, as_json=args.json)
+    profiles = [entry.profile for entry in loaded.values()]
+    ordered = sorted(profiles, key=lambda p: (p.abstract, -p.match.priority, p.name))
+    if args.json:
+        print_json([msgspec.to_builtins(profile) for profile in ordered])
+    elif args.markdown:
+        print(markdown(ordered), end="")
+    else:
+        _list(ordered)
+    return 0
+
+
+def markdown(profiles: list[Profile]) -> str:
+    """The table of profiles in `profiles/README.md`, which a test keeps equal to this."""
+    lines = ["| profile | for | engine | model | priority | status |", "|---|---|---|---|---|---|"]
+    for profile in profiles:
+        engine = f"{profile.engine.kind}/{profile.engine.compute_type}"
+        if not profile.abstract:
+            models = dict.fromkeys((profile.engine.model, profile.model_for("auto")))
+            lines.append(
+                f"| `{profile.name}` | {profile.description} | {engine} | {', '.join(models)} "
+                f"| {profile.match.priority} | {profile.status} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _list(profiles: list[Profile]) -> None:
+    width = max(len(profile.name) for profile in profiles)
+    for profile in profiles:
+        print(f"{profile.name:<{width}}  {profile.description}")
+        if not profile.abstract:
+            engine = f"{profile.engine.kind}/{profile.engine.compute_type}"
+            print(f"{'':<{width}}  {engine}, {profile.engine.model}; {profile.status}")
+
+
+def _show(name: str, loaded: Mapping[str, Loaded], *, as_json: bool) -> int:
+    if name not in loaded:
+        cause = f'there is no profile "{name}"' if name else "profiles show needs the name of a profile"
+        raise UsageError(cause, remedy=nearest(name, loaded))
+    entry = loaded[name]
+    tables: dict[str, Any] = msgspec.to_builtins(entry.profile)
+    if as_json:
+        print_json({"profile": tables, "origins": entry.origins})
+        return 0
+    print(f"# {name}" + "".join(f" < {parent}" for parent in entry.profile.extends))
+    rows = [
+        (key, json.dumps(value, ensure_ascii=False))
+        for key, value in _flat(tables)
+        if key not in {"name", "extends"}
+    ]
+    width = max(len(f"{key} = {value}") for key, value in rows)
+    for key, value in rows:
+        print(f"{f'{key} = {value}':<{width}}  # {entry.origins.get(key, _UNWRITTEN)}")
+    return 0
+
+
+def _flat(tables: Mapping[str, Any], at: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for key, value in tables.items():
+        rows += _flat(value, f"{at}{key}.") if isinstance(value, dict) else [(f"{at}{key}", value)]
+    return rows
