@@ -1,0 +1,236 @@
+"""Capture from ALSA. Never blocks for ever and never spins, whatever the device or the sound server does."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import select
+import threading
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_agent.audio.source import Block, Overrun
+from edge_agent.clock import Clock
+from edge_agent.errors import CaptureError, MicrophoneBusy, MicrophoneLost
+from edge_agent.types import SAMPLE_RATE_HZ, Pcm16
+
+_log = logging.getLogger(__name__)
+_PERIOD_MS = 32  # one VAD frame: whole frames arrive without waiting for a second period
+_PERIODS = 64  # about 2 s of buffer: the reader may be late by that much
+_OVERRUN = -32  # -EPIPE; the stream has been prepared again by the library
+_SILENT_READS_S = 1.0  # an open device that delivers nothing for so long is gone
+_OVERRUNS_IN_A_ROW = 8
+_PAUSE_S = 0.005
+
+
+class AlsaSource:
+    """A microphone.
+
+    Args:
+        device: an ALSA PCM name ("default", "plughw:CARD=USB,DEV=0") or a card id ("USB").
+        channels: channels wanted; the device may give others.
+        clock: for the time of each block.
+        proc: where the kernel's sound files are; tests pass their own.
+    """
+
+    def __init__(
+        self, device: str, *, channels: int, clock: Clock, proc: Path = Path("/proc/asound")
+    ) -> None:
+        self.name = f"alsa:{device}"
+        self.rate_hz = SAMPLE_RATE_HZ
+        self.channels = channels
+        self.paced = True
+        self._device = device
+        self._wanted_channels = channels
+        self._clock = clock
+        self._proc = proc
+        self._pcm: Any = None
+        self._poll = select.poll()
+        self._nothing_since_ns = 0
+        self._empty_reads = 0
+        self._overruns = 0
+        self._pause = threading.Event()  # never set: a wait that libfaketime leaves alone
+
+    def open(self) -> None:
+        """Open and start the device: 16 kHz if it has that, else its own rate; S16_LE always.
+
+        Raises:
+            MicrophoneBusy: another program holds it.
+            MicrophoneLost: it is not there.
+            CaptureError: pyalsaaudio is missing, or the device cannot deliver 16-bit samples.
+        """
+        if self._pcm is not None:
+            return
+        alsa = import_alsaaudio()
+        name = pcm_name(self._device, alsa.cards())
+        pcm = self._open_pcm(alsa, name, SAMPLE_RATE_HZ)
+        native_hz = hardware_rate_hz(self._proc, pcm.info())
+        if native_hz not in {0, pcm.info()["rate"]}:
+            # ALSA would convert, and its own converter is poor; ours is not.
+            pcm.close()
+            pcm = self._open_pcm(alsa, name, native_hz)
+        info = pcm.info()
+        if info["format_name"] != "S16_LE":
+            pcm.close()
+            raise CaptureError(
+                f'microphone "{self._device}" delivers {info["format_name"]}, not 16-bit samples',
+                remedy=f'use "alsa:plughw:CARD={self._device}" or another converting device',
+            )
+        self.rate_hz, self.channels = info["rate"], info["channels"]
+        self._poll = select.poll()
+        for descriptor, events in pcm.polldescriptors():
+            self._poll.register(descriptor, events)
+        self._pcm = pcm
+        self._empty_reads = self._overruns = 0
+        self._call(pcm.read)  # starts the capture; there is nothing to take yet
+
+    def read(self, timeout_s: float) -> Block | Overrun | None:
+        """The next period.
+
+        Raises:
+            MicrophoneLost: unplugged, or silent for a second, or nothing but overruns.
+        """
+        if self._pcm is None:
+            raise self._lost("is not open")
+        deadline_ns = self._clock.monotonic_ns() + int(timeout_s * 1e9)
+        while True:
+            left_ms = (deadline_ns - self._clock.monotonic_ns()) / 1e6
+            ready = self._poll.poll(left_ms) if left_ms > 0 else []
+            if not ready:
+                self._count_empty(timeout_s)
+                return None
+            events = self._call(self._pcm.polldescriptors_revents, ready)
+            if not events:
+                continue
+            frames, data = self._call(self._pcm.read)
+            if frames > 0:
+                self._empty_reads = self._overruns = 0
+                return self._block(frames, data)
+            if frames == _OVERRUN:
+                return self._overrun()
+            self._pause.wait(_PAUSE_S)  # ready but empty: a sound server that went away does this for ever
+
+    def close(self) -> None:
+        pcm, self._pcm = self._pcm, None
+        if pcm is not None:
+            pcm.close()
+
+    def _open_pcm(self, alsa: Any, name: str, rate_hz: int) -> Any:
+        return self._call(
+            alsa.PCM,
+            type=alsa.PCM_CAPTURE,
+            mode=alsa.PCM_NONBLOCK,
+            device=name,
+            rate=rate_hz,
+            channels=self._wanted_channels,
+            format=alsa.PCM_FORMAT_S16_LE,
+            periodsize=rate_hz * _PERIOD_MS // 1000,
+            periods=_PERIODS,
+        )
+
+    def _block(self, frames: int, data: bytes) -> Block:
+        pcm: Pcm16 = np.frombuffer(data, "<i2").reshape(-1, self.channels)[:frames]
+        for _ in range(3):
+            before_ns = self._clock.monotonic_ns()
+            waiting = max(0, self._call(self._pcm.avail))
+            now_ns = self._clock.monotonic_ns()
+            if now_ns - before_ns < 2_000_000:  # else we were held up between the two and they do not match
+                break
+        return Block(pcm=pcm, start_ns=now_ns - (frames + waiting) * 1_000_000_000 // self.rate_hz)
+
+    def _count_empty(self, timeout_s: float) -> None:
+        self._empty_reads += 1
+        if self._empty_reads * timeout_s >= _SILENT_READS_S:
+            raise self._lost(f"has delivered nothing for {_SILENT_READS_S:.0f} s")
+
+    def _overrun(self) -> Overrun:
+        self._overruns += 1
+        if self._overruns >= _OVERRUNS_IN_A_ROW:
+            raise self._lost("reports nothing but overruns")
+        if self._overruns > 1:
+            self._pause.wait(_PAUSE_S * self._overruns)
+        self._call(self._pcm.read)  # starts the capture again
+        return Overrun()
+
+    def _lost(self, how: str) -> MicrophoneLost:
+        return MicrophoneLost(
+            f'microphone "{self._device}" {how}',
+            remedy='check the cable; "edge-agent devices" lists what is there',
+        )
+
+    def _call(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call the library; its errors carry nothing but a text."""
+        alsa = import_alsaaudio()
+        try:
+            return function(*args, **kwargs)
+        except alsa.ALSAAudioError as error:
+            text = str(error)
+            if "busy" in text:
+                raise MicrophoneBusy(
+                    f'microphone "{self._device}" is held by another program',
+                    remedy="stop that program (fuser -v /dev/snd/* names it), or use a shared device",
+                ) from error
+            raise self._lost(f"cannot be used ({text})") from error
+
+
+def import_alsaaudio() -> Any:
+    """The module, imported when first needed; what libasound has to say goes to the log.
+
+    Raises:
+        CaptureError: it is not installed, or libasound is not.
+    """
+    try:
+        import alsaaudio
+    except ImportError as error:
+        raise CaptureError(
+            f"microphones need pyalsaaudio, which cannot be imported ({error})",
+            remedy='install libasound2 (apt) and "edge-asr-agent[alsa]" (pip; building needs libasound2-dev)',
+        ) from error
+    _hear_libasound()
+    return alsaaudio
+
+
+@cache
+def _hear_libasound() -> Any:
+    """Send libasound's own messages to the log: it writes to stderr, at every try to open a lost device."""
+    handler_type = ctypes.CFUNCTYPE(
+        None, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p
+    )
+
+    def handle(_file: bytes, _line: int, function: bytes, _error: int, text: bytes) -> None:
+        _log.debug("libasound: %s: %s", function.decode(errors="replace"), text.decode(errors="replace"))
+
+    handler = handler_type(handle)
+    try:
+        ctypes.CDLL("libasound.so.2").snd_lib_error_set_handler(handler)
+    except (OSError, AttributeError) as error:
+        _log.debug("libasound keeps writing to stderr: %s", error)
+    return handler  # kept by the cache: the library holds only its address
+
+
+def pcm_name(device: str, cards: list[str]) -> str:
+    """The ALSA PCM for a card id; any other name is one already. A card is opened with format conversion."""
+    return f"plughw:CARD={device},DEV=0" if device in cards else device
+
+
+def hardware_rate_hz(proc: Path, info: dict[str, Any]) -> int:
+    """The rate an open capture device really runs at, 0 when the kernel does not say.
+
+    Converting PCMs hide it; the kernel shows it while the device is open.
+    """
+    card = info.get("card_no", -1)
+    if card is None or card < 0:
+        return 0
+    rates = set()
+    for file in sorted((proc / f"card{card}").glob("pcm*c/sub*/hw_params")):
+        try:
+            text = file.read_text(encoding="ascii", errors="replace")
+        except OSError:
+            continue
+        for line in text.splitlines():
+            if line.startswith("rate:"):
+                rates.add(int(line.split()[1]))
+    return rates.pop() if len(rates) == 1 else 0

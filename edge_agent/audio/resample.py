@@ -1,0 +1,58 @@
+"""Device samples to 16 kHz float, as a stream: every used channel on its own, or the average of all."""
+
+from __future__ import annotations
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from edge_agent.types import SAMPLE_RATE_HZ, Pcm16
+
+_SCALE = np.float32(1.0 / 32768.0)
+
+
+class Resampler:
+    """int16[frames, channels] at the device rate -> float32[samples, streams] at 16 kHz.
+
+    Args:
+        rate_hz: the device rate.
+        use_channels: indices of the channels to keep, each its own stream; empty: one stream, their average.
+    """
+
+    def __init__(self, rate_hz: int, use_channels: tuple[int, ...] = ()) -> None:
+        self._use = list(use_channels)
+        self._stream = None
+        if rate_hz != SAMPLE_RATE_HZ:
+            self._stream = soxr.ResampleStream(
+                rate_hz, SAMPLE_RATE_HZ, max(1, len(use_channels)), dtype="float32", quality="HQ"
+            )
+
+    def process(self, pcm: Pcm16) -> NDArray[np.float32]:
+        """The next samples. With another device rate up to 40 ms stay inside until more comes."""
+        return self._resample(self._mix(pcm) * _SCALE)
+
+    def process_float(self, pcm: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The same for float32[frames, channels] in -1..1."""
+        return self._resample(self._mix(pcm))
+
+    def finish(self) -> NDArray[np.float32]:
+        """What was still inside. Nothing may follow."""
+        streams = max(1, len(self._use))
+        if self._stream is None:
+            return np.zeros((0, streams), np.float32)
+        out: NDArray[np.float32] = self._stream.resample_chunk(np.zeros((0, streams), np.float32), last=True)
+        return out
+
+    def _resample(self, mixed: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._stream is None:
+            return mixed
+        out: NDArray[np.float32] = self._stream.resample_chunk(mixed)
+        return out
+
+    def _mix(self, pcm: Pcm16 | NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._use:
+            return pcm[:, self._use].astype(np.float32)
+        if pcm.shape[1] == 1:
+            return pcm.astype(np.float32)
+        mean: NDArray[np.float32] = pcm.mean(axis=1, dtype=np.float32, keepdims=True)
+        return mean

@@ -1,0 +1,206 @@
+"""Pure: speech probabilities in, utterance boundaries out. One segmenter per channel.
+
+SILENCE -> (first speech frame) CANDIDATE -> (enough speech) SPEECH -> (probe_ms of silence) PAUSED
+-> (speech again) SPEECH, or -> (silence_ms) SILENCE. Continuous talk is cut at its quietest frame.
+Positions are samples at 16 kHz since the last reset.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TypeAlias
+
+from edge_agent.types import FRAME_SAMPLES, SAMPLE_RATE_HZ, Cut, Value
+
+_MS = SAMPLE_RATE_HZ // 1000
+_CANDIDATE_SILENCE = 200 * _MS  # a click is forgotten after this much silence
+_CUT_WINDOW_S = 6.0  # the quietest frame is looked for in the last seconds before the limit
+_CUT_REST = SAMPLE_RATE_HZ // 2  # and leaves at least this much for the next utterance
+_VOICE_DB = 15.0  # a frame that is surely speech counts as this much louder than one that surely is not
+
+
+class EndpointConfig(Value, frozen=True):
+    """When an utterance starts and ends."""
+
+    silence_ms: int = 600
+    """Silence that ends an utterance."""
+    probe_ms: int = 200
+    """Silence after which it has probably ended; 0, or not below `silence_ms`: no probe."""
+    max_utterance_s: float = 28.0
+    pre_roll_ms: int = 300
+    """Sound kept from before the first speech frame."""
+    tail_ms: int = 250
+    """Sound kept from after the last speech frame, at most."""
+    threshold: float = 0.5
+    """Speech starts, and goes on after silence, at this probability."""
+    exit_threshold: float = 0.35
+    """Silence starts below this probability."""
+    min_speech_ms: int = 96
+    """Less speech than this is a click and makes no utterance."""
+
+
+class Started(Value, frozen=True):
+    """An utterance began, pre-roll included, at this sample."""
+
+    at_sample: int
+
+
+class Paused(Value, frozen=True):
+    """Speech has stopped for `probe_ms`; if it does not go on, the utterance will end at `end_sample`."""
+
+    speech_end_sample: int
+    end_sample: int
+
+
+class Resumed(Value, frozen=True):
+    """Speech goes on after a pause."""
+
+
+class Ended(Value, frozen=True):
+    """An utterance: samples start_sample to end_sample, speech up to speech_end_sample."""
+
+    start_sample: int
+    speech_end_sample: int
+    end_sample: int
+    cut: Cut
+
+
+Event: TypeAlias = Started | Paused | Resumed | Ended
+_NOTHING: tuple[Event, ...] = ()
+
+
+class Segmenter:
+    """Feed it one speech probability per frame of 512 samples."""
+
+    def __init__(self, config: EndpointConfig) -> None:
+        self.config = config
+        """May be replaced at any time by the thread that steps."""
+        self.dropped = 0
+        """Candidates too short to be an utterance."""
+        self._recent: deque[tuple[float, float]] = deque(maxlen=int(_CUT_WINDOW_S * 1000 / 32) + 1)
+        self._now = 0
+        self._floor = 0  # pre-roll never reaches into the speech of the utterance before
+        self._start = -1  # no candidate and no utterance
+        self._speech = 0
+        self._announced = False
+        self._quiet_from: int | None = None
+        self._paused_end = -1  # no pause has been told
+
+    def reset(self) -> None:
+        """Start over at sample 0, in silence."""
+        self._now = 0
+        self._floor = 0
+        self._recent.clear()
+        self._to_silence()
+
+    @property
+    def start_sample(self) -> int | None:
+        """Where the open utterance began; None in silence and while it is only a candidate."""
+        return self._start if self._announced else None
+
+    @property
+    def speech_end_sample(self) -> int:
+        """Where the speech of the open utterance ends so far."""
+        return self._now if self._quiet_from is None else self._quiet_from
+
+    def step(self, probability: float, level_db: float = 0.0) -> tuple[Event, ...]:
+        """Take the next frame's speech probability (0..1) and level (dBFS, for the choice of a cut)."""
+        first = self._now
+        self._now += FRAME_SAMPLES
+        self._recent.append((probability, level_db))
+        if self._start < 0:
+            if probability < self.config.threshold:
+                return _NOTHING
+            self._start = max(self._floor, first - self.config.pre_roll_ms * _MS)
+        events = self._follow(first, probability)
+        if self._quiet_from is None and not self._announced:
+            self._speech += FRAME_SAMPLES
+            if self._speech >= self.config.min_speech_ms * _MS:
+                self._announced = True
+                events += (Started(at_sample=self._start),)
+        return events + self._bounds()
+
+    def stop(self, cut: Cut) -> tuple[Event, ...]:
+        """End the open utterance here, because the sound ends ("stop") or breaks off ("gap")."""
+        if not self._announced:
+            self._to_silence()
+            return _NOTHING
+        return (self._end(cut),)
+
+    def _follow(self, first: int, probability: float) -> tuple[Event, ...]:
+        """Speech or silence, with hysteresis: between the thresholds nothing changes."""
+        if probability >= self.config.threshold:
+            self._quiet_from = None
+            if self._paused_end >= 0:
+                self._paused_end = -1
+                return (Resumed(),)
+        elif probability < self.config.exit_threshold and self._quiet_from is None:
+            self._quiet_from = first
+        return _NOTHING
+
+    def _bounds(self) -> tuple[Event, ...]:
+        quiet = 0 if self._quiet_from is None else self._now - self._quiet_from
+        if not self._announced:
+            if quiet >= _CANDIDATE_SILENCE:
+                self.dropped += 1
+                self._to_silence()
+            return _NOTHING
+        config = self.config
+        if quiet >= config.silence_ms * _MS:
+            return (self._end("silence"),)
+        if self._now - self._start >= config.max_utterance_s * SAMPLE_RATE_HZ:
+            return self._split() if self._quiet_from is None else (self._end("max_length"),)
+        if (
+            self._paused_end < 0
+            and 0 < config.probe_ms < config.silence_ms
+            and quiet >= config.probe_ms * _MS
+        ):
+            self._paused_end = self._tail_end()
+            return (Paused(speech_end_sample=self.speech_end_sample, end_sample=self._paused_end),)
+        return _NOTHING
+
+    def _tail_end(self) -> int:
+        return min(self._now, self.speech_end_sample + self.config.tail_ms * _MS)
+
+    def _end(self, cut: Cut) -> Ended:
+        # What the pause announced is what ends: work begun on it stays valid.
+        end = self._paused_end if self._paused_end >= 0 else self._tail_end()
+        speech_end = self.speech_end_sample
+        ended = Ended(start_sample=self._start, speech_end_sample=speech_end, end_sample=end, cut=cut)
+        self._floor = speech_end
+        self._to_silence()
+        return ended
+
+    def _split(self) -> tuple[Event, ...]:
+        at = self._quietest()
+        ended = Ended(start_sample=self._start, speech_end_sample=at, end_sample=at, cut="max_length")
+        self._start = self._floor = at
+        return (ended, Started(at_sample=at))
+
+    def _quietest(self) -> int:
+        """Middle of the quietest frame of the window before the limit; the latest of equals."""
+        recent = self._recent
+        newest = self._now // FRAME_SAMPLES - 1
+        oldest = newest - len(recent) + 1
+        room = (self._now - self._start) // 2  # keep the first half whole when utterances are short
+        low = max(oldest + 1, (self._now - room) // FRAME_SAMPLES)
+        high = (self._now - min(_CUT_REST, room)) // FRAME_SAMPLES - 1
+        best = max(low, high)
+        best_score = float("inf")
+        for frame in range(low, high + 1):
+            score = sum(
+                weight * (level + _VOICE_DB * probability)
+                for weight, (probability, level) in zip(
+                    (1, 2, 1), (recent[frame + k - oldest] for k in (-1, 0, 1)), strict=True
+                )
+            )
+            if score <= best_score:
+                best, best_score = frame, score
+        return best * FRAME_SAMPLES + FRAME_SAMPLES // 2
+
+    def _to_silence(self) -> None:
+        self._start = -1
+        self._speech = 0
+        self._announced = False
+        self._quiet_from = None
+        self._paused_end = -1

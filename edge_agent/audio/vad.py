@@ -1,0 +1,99 @@
+"""Speech probability per frame: Silero VAD (v6, MIT) on the CPU.
+
+The model takes 512 new samples with the 64 before them and a recurrent state; both are carried here. Running
+it on the CPU everywhere keeps the ears working when an accelerator does not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.errors import EngineError, EngineLoadFailed
+from edge_agent.types import FRAME_SAMPLES, SAMPLE_RATE_HZ
+
+MODEL = Path(__file__).with_name("silero_vad_16k.onnx")
+_CONTEXT = 64
+_STILL_FRAMES = 10  # 320 ms of exact zeros: the model need not look at more
+
+
+class Vad:
+    """Speech probability of `streams` channels at once. Not thread-safe.
+
+    Raises:
+        EngineLoadFailed: onnxruntime is missing or cannot load the model.
+    """
+
+    def __init__(self, streams: int = 1) -> None:
+        self._session = _open_session()
+        self._input = np.zeros((streams, _CONTEXT + FRAME_SAMPLES), np.float32)
+        self._feeds: dict[str, NDArray[Any]] = {
+            "input": self._input,
+            "state": np.zeros((2, streams, 128), np.float32),
+            "sr": np.array(SAMPLE_RATE_HZ, np.int64),
+        }
+        self._still = 0
+        self._silent = np.zeros(streams, np.float32)
+
+    def reset(self) -> None:
+        """Forget what was heard; for use after a gap."""
+        self._input[:] = 0
+        self._feeds["state"] = np.zeros_like(self._feeds["state"])
+        self._still = 0
+
+    def probability(self, frame: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Speech probability float32[streams] of the next float32[512, streams] at 16 kHz.
+
+        Exact digital silence of some length is not speech and costs nothing: a muted microphone is cheap.
+        """
+        if not frame.any():
+            self._still += 1
+            if self._still > _STILL_FRAMES:
+                if self._still == _STILL_FRAMES + 1:
+                    self._input[:] = 0
+                    self._feeds["state"] = np.zeros_like(self._feeds["state"])
+                return self._silent
+        else:
+            self._still = 0
+        self._input[:, :_CONTEXT] = self._input[:, FRAME_SAMPLES:]
+        self._input[:, _CONTEXT:] = frame.T
+        try:
+            speech, self._feeds["state"] = self._session.run(None, self._feeds)
+        except _failures() as error:
+            raise EngineError(
+                f"the voice activity model failed: {error}",
+                remedy="restart; if it stays, reinstall onnxruntime",
+            ) from error
+        probabilities: NDArray[np.float32] = speech[:, 0]
+        return probabilities
+
+
+def _open_session() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EngineLoadFailed(
+            "voice activity detection needs onnxruntime, which is not installed",
+            remedy='install it with: pip install "edge-asr-agent[cpu]"',
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(str(MODEL), options, providers=["CPUExecutionProvider"])
+    except _failures() as error:
+        raise EngineLoadFailed(
+            f"the voice activity model {MODEL} cannot be loaded: {error}", remedy="reinstall edge-asr-agent"
+        ) from error
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises: its own classes have no common base but Exception."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "RuntimeException")
+    return (RuntimeError, ValueError, OSError, *(getattr(state, name) for name in names))
