@@ -1,0 +1,90 @@
+"""What decoding needs of an engine: encode, generate, score. Token ids are those of standard Whisper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeAlias
+
+from edge_agent.decoding.features import Mel
+from edge_agent.types import Value
+
+Encoded: TypeAlias = Any
+"""An encoder output; only the engine that made it knows what is inside."""
+
+POSITION_S = 0.02
+"""Seconds of one encoder position (two feature frames)."""
+
+
+class Abilities(Value, frozen=True):
+    """What a model and its engine can do."""
+
+    mels: int
+    multilingual: bool
+    languages: tuple[str, ...]
+    suppressed: frozenset[int] = frozenset()
+    """Never generated: signs that are not speech, and task tokens."""
+    suppressed_first: frozenset[int] = frozenset()
+    """Not generated as the first token: blank and end of text."""
+    scores_end: bool = False
+    """`score` judges the end of the text."""
+    fast_prefix: bool = False
+    """`generate` takes a text prefix in one pass instead of one step a token."""
+    notes: tuple[str, ...] = ()
+
+
+class Generated(Value, frozen=True):
+    """Tokens an engine chose."""
+
+    tokens: tuple[int, ...]
+    """After the prefix, without the end of text."""
+    ended: bool
+    """The model ended the text itself; False: `max_new` stopped it."""
+    avg_logprob: float = 0.0
+    """Mean log-probability, nats, over tokens (forced prefix included) and the end of text."""
+    no_speech_prob: float = 0.0
+
+
+class Scored(Value, frozen=True):
+    """What the model thinks of given tokens, from one parallel pass."""
+
+    probabilities: tuple[float, ...]
+    """Of each token after those before it."""
+    end_probability: float | None = None
+    """That the text ends after the last token; None when the model cannot judge it."""
+    path: tuple[tuple[int, int], ...] = ()
+    """Monotonic alignment: (token index, encoder position) pairs."""
+
+
+class Steps(Protocol):
+    """An engine that can be driven step by step. Methods block, may be called from several threads, and
+    raise `EngineError` only."""
+
+    @property
+    def abilities(self) -> Abilities:
+        """What it can do; constant."""
+        ...
+
+    def encode(self, mel: Mel) -> Encoded:
+        """Encode float32[mels, frames], frames even and at most 3000."""
+        ...
+
+    def generate(
+        self,
+        encoded: Encoded,
+        prompt: Sequence[int],
+        *,
+        prefix: Sequence[int] = (),
+        beam: int = 1,
+        max_new: int = 224,
+        temperature: float = 0.0,
+    ) -> Generated:
+        """Continue `prompt` (it ends in the no-timestamps token) and `prefix` by at most `max_new` tokens."""
+        ...
+
+    def score(self, encoded: Encoded, prompt: Sequence[int], tokens: Sequence[int], frames: int) -> Scored:
+        """Probability of each of `tokens` after `prompt`, and their place in the first `frames` features."""
+        ...
+
+    def detect_language(self, encoded: Encoded) -> tuple[tuple[str, float], ...]:
+        """(language code, probability), best first; empty for an English-only model."""
+        ...

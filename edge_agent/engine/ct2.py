@@ -1,0 +1,154 @@
+"""Whisper on CTranslate2: the default engine on every CPU, and on CUDA where the library has it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge_agent.decoding.decoder import Decoder, Settings
+from edge_agent.decoding.steps import Abilities
+from edge_agent.decoding.tokens import Tokenizer
+from edge_agent.engine.base import EngineConfig
+from edge_agent.engine.ct2_layout import Layout
+from edge_agent.engine.ct2_steps import Ct2Steps
+from edge_agent.errors import EngineError, EngineLoadFailed
+from edge_agent.types import SAMPLE_RATE_HZ, DecodeOptions, EngineInfo, Hypothesis, PcmFloat
+
+MAX_AUDIO_S = 30.0
+_EXTRA_KEYS = frozenset({"context"})
+
+
+def open_engine(config: EngineConfig) -> Ct2Engine:
+    """Load a CTranslate2 Whisper model.
+
+    Raises:
+        EngineLoadFailed: the library is missing, the model is not one, or the compute type is not possible
+            on this machine.
+    """
+    unknown = sorted(set(config.extra) - _EXTRA_KEYS)
+    if unknown:
+        raise EngineLoadFailed(
+            f"the CTranslate2 engine knows no option {', '.join(unknown)}",
+            remedy=f"use {', '.join(sorted(_EXTRA_KEYS))}",
+        )
+    model = _load(config)
+    tokenizer = Tokenizer(config.model_dir)
+    facts = _model_config(config.model_dir)
+    abilities = Abilities(
+        mels=int(model.n_mels),
+        multilingual=bool(model.is_multilingual),
+        languages=tuple(tokenizer.special.languages) if model.is_multilingual else ("en",),
+        suppressed=frozenset(facts["suppress_ids"]),
+        suppressed_first=frozenset(facts["suppress_ids_begin"]),
+    )
+    steps = Ct2Steps(model, Layout(), abilities)
+    info = EngineInfo(
+        kind=f"ctranslate2/{config.compute_type}",
+        model=_label(config),
+        languages=abilities.languages,
+        steps=True,
+        max_audio_s=MAX_AUDIO_S,
+        notes=abilities.notes,
+    )
+    return Ct2Engine(info, Decoder(steps, tokenizer, Settings()), steps, model)
+
+
+class Ct2Engine:
+    """A loaded model. `transcribe` may be called from as many threads as the configuration has workers."""
+
+    def __init__(self, info: EngineInfo, decoder: Decoder, steps: Ct2Steps, model: Any) -> None:
+        self.info = info
+        self.steps = steps
+        self.decoder = decoder
+        self._model = model
+
+    def warm_up(self) -> None:
+        """Build the library's kernels for the context lengths in use (about 40 ms each)."""
+        self.decoder.warm_up()
+
+    def transcribe(
+        self, pcm: PcmFloat, *, options: DecodeOptions, draft: Hypothesis | None = None
+    ) -> Hypothesis:
+        """Recognise float32[samples] at 16 kHz, at most 30 s."""
+        if len(pcm) > MAX_AUDIO_S * SAMPLE_RATE_HZ:
+            raise EngineError(
+                f"{len(pcm) / SAMPLE_RATE_HZ:.1f} s of audio are more than Whisper hears at once",
+                remedy=f"cut it to at most {MAX_AUDIO_S:.0f} s",
+            )
+        return self.decoder.transcribe(pcm, options=options, draft=draft)
+
+    def close(self) -> None:
+        """Free the weights now rather than at the next garbage collection."""
+        self._model.unload_model()
+
+
+def _load(config: EngineConfig) -> Any:
+    try:
+        import ctranslate2
+    except ImportError as error:
+        raise EngineLoadFailed(
+            f"the library CTranslate2 cannot be loaded: {error}",
+            remedy="install it with: pip install ctranslate2",
+        ) from error
+    if not (config.model_dir / "model.bin").is_file():
+        raise EngineLoadFailed(
+            f"{config.model_dir} holds no model.bin", remedy="fetch the model with: edge-agent models pull"
+        )
+    try:
+        return ctranslate2.models.Whisper(
+            str(config.model_dir),
+            device=config.device,
+            compute_type=config.compute_type,
+            inter_threads=config.workers,
+            intra_threads=config.threads_per_worker,
+        )
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise EngineLoadFailed(
+            f"CTranslate2 cannot load {config.model_dir}: {_sentence(error)}",
+            remedy=_load_remedy(config, str(error)),
+        ) from error
+
+
+def _sentence(error: Exception) -> str:
+    """The library's own words, their first sentence, on one line."""
+    return " ".join(str(error).split()).split(". ")[0][:200].rstrip(".")
+
+
+def _load_remedy(config: EngineConfig, message: str) -> str:
+    import ctranslate2
+
+    if "compute type" in message:
+        try:
+            known = sorted(ctranslate2.get_supported_compute_types(config.device))
+        except (RuntimeError, ValueError):
+            known = ["default"]
+        return f"use one of {', '.join(known)}"
+    if "CUDA" in message or "device" in message:
+        return 'use device "cpu"'
+    return "fetch it again with: edge-agent models pull --force"
+
+
+def _model_config(model_dir: Path) -> dict[str, list[int]]:
+    path = model_dir / "config.json"
+    try:
+        facts = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        return {key: [int(v) for v in facts[key]] for key in ("suppress_ids", "suppress_ids_begin")}
+    except (OSError, msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
+        raise EngineLoadFailed(
+            f"{path} does not describe a Whisper model: {error}",
+            remedy="fetch it again with: edge-agent models pull --force",
+        ) from error
+
+
+def _label(config: EngineConfig) -> str:
+    """name@digest; the digest is skipped when the name already carries one."""
+    if "@" in config.model_name:
+        return config.model_name
+    digest = hashlib.sha256()
+    with (config.model_dir / "model.bin").open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return f"{config.model_name}@{digest.hexdigest()[:12]}"

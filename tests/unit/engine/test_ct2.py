@@ -1,0 +1,90 @@
+"""The CTranslate2 engine: errors in one line, text as the reference's."""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_agent.audio.files import read_audio
+from edge_agent.engine.base import EngineConfig, open_engine
+from edge_agent.errors import EdgeAgentError, EngineError, EngineLoadFailed
+from edge_agent.types import DecodeOptions
+from tests import corpus
+from tests.unit.engine.real import model_dir
+
+
+def _config(directory: Path, **changes: object) -> EngineConfig:
+    fields = {"kind": "ctranslate2", "model_dir": directory, "model_name": "m@0", **changes}
+    return EngineConfig(**fields)  # type: ignore[arg-type] - fields vary by test
+
+
+def _copy_with(tmp_path: Path, name: str, content: bytes) -> Path:
+    directory = tmp_path / "model"
+    shutil.copytree(model_dir("whisper-tiny.en", prepared=False), directory)
+    (directory / name).chmod(0o644)
+    (directory / name).write_bytes(content)
+    return directory
+
+
+def _one_line(error: EdgeAgentError) -> bool:
+    return "\n" not in str(error) and len(str(error)) < 400
+
+
+@pytest.mark.parametrize("name", ["model.bin", "config.json", "vocabulary.txt"])
+@pytest.mark.parametrize("content", [b"", b"rubbish" * 100])
+def test_a_damaged_model_is_one_line(tmp_path: Path, name: str, content: bytes) -> None:
+    """Whatever file is damaged, the engine is not opened and says so in one line."""
+    with pytest.raises(EdgeAgentError) as caught:
+        open_engine(_config(_copy_with(tmp_path, name, content)))
+    assert _one_line(caught.value)
+
+
+def test_a_truncated_model_is_one_line(tmp_path: Path) -> None:
+    """A download that stopped half-way does not load."""
+    whole = (model_dir("whisper-tiny.en", prepared=False) / "model.bin").read_bytes()
+    with pytest.raises(EngineLoadFailed) as caught:
+        open_engine(_config(_copy_with(tmp_path, "model.bin", whole[: len(whole) // 2])))
+    assert _one_line(caught.value)
+
+
+def test_an_empty_directory_is_one_line(tmp_path: Path) -> None:
+    """No model.bin: the remedy says how to fetch it."""
+    with pytest.raises(EngineLoadFailed, match="models pull"):
+        open_engine(_config(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"compute_type": "int9"}, "use one of"),
+        ({"device": "abacus"}, "cpu"),
+        ({"extra": {"speed": 11}}, "speed"),
+    ],
+)
+def test_a_wrong_option_is_one_line(changes: dict[str, object], says: str) -> None:
+    """The error names what can be used instead."""
+    with pytest.raises(EngineLoadFailed, match=says) as caught:
+        open_engine(_config(model_dir("whisper-tiny.en"), **changes))
+    assert _one_line(caught.value)
+
+
+def test_too_much_audio_is_refused() -> None:
+    """More than 30 s would lose words silently; the caller must cut."""
+    engine = open_engine(_config(model_dir("whisper-tiny.en")))
+    with pytest.raises(EngineError, match="30 s"):
+        engine.transcribe(np.zeros(16_000 * 31, dtype=np.float32), options=DecodeOptions())
+
+
+def test_two_threads_hear_what_one_hears() -> None:
+    """With two workers, calls from two threads give the same texts as one after the other."""
+    engine = open_engine(_config(model_dir("whisper-tiny.en"), workers=2))
+    sounds = [read_audio(clip.path) for clip in corpus.clips(set="en_read_kathleen")[:4]]
+    alone = [engine.transcribe(pcm, options=DecodeOptions()).text for pcm in sounds]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(lambda pcm: engine.transcribe(pcm, options=DecodeOptions()).text, sounds))
+    assert together == alone
+    assert all(alone)
