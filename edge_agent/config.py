@@ -120,6 +120,15 @@ def load(path: Path | None, overrides: list[str]) -> Config:
     return config
 
 
+def with_broker(config: Config, url: str, device_id: str) -> Config:
+    """The same configuration for another broker and identity."""
+    return msgspec.structs.replace(
+        config,
+        mqtt=msgspec.structs.replace(config.mqtt, url=url),
+        device=msgspec.structs.replace(config.device, id=device_id),
+    )
+
+
 def _check(config: Config, where: str) -> None:
     audio = config.audio
     if not audio.source.startswith(("alsa:", "file:", "stdin:")):

@@ -56,12 +56,19 @@ class ScribeStatistics(Value, frozen=True):
     last_final_ns: int
 
 
-class _Arrived:
+class _Arrived(Value, frozen=True):
     """An utterance and the monotonic time its end was declared."""
 
-    def __init__(self, utterance: Utterance, at_ns: int) -> None:
-        self.utterance = utterance
-        self.at_ns = at_ns
+    utterance: Utterance
+    at_ns: int
+
+
+class _Early(Value, frozen=True):
+    """What an early decode heard."""
+
+    utterance: Utterance
+    hypothesis: Hypothesis
+    done_ns: int
 
 
 class Scribe:
@@ -96,7 +103,7 @@ class Scribe:
         self._work: deque[_Arrived | Gap] = deque()
         self._queued_s = 0.0
         self._early: dict[int, Utterance] = {}
-        self._ready: dict[int, tuple[Utterance, Hypothesis]] = {}
+        self._ready: dict[int, _Early] = {}
         self._wakes = threading.Condition()
         self._stopping = False
         self._busy = False
@@ -129,7 +136,7 @@ class Scribe:
             while self._over(utterance) and self._drop_oldest():
                 pass
             self._early.pop(utterance.channel, None)
-            self._work.append(_Arrived(utterance, self._clock.monotonic_ns()))
+            self._work.append(_Arrived(utterance=utterance, at_ns=self._clock.monotonic_ns()))
             self._queued_s += utterance.duration_s
             self._wakes.notify_all()
 
@@ -237,18 +244,26 @@ class Scribe:
         hypothesis = self._decode(utterance)
         if hypothesis is not None:
             self._counts["early"] += 1
-            self._ready[utterance.channel] = (utterance, hypothesis)
+            self._ready[utterance.channel] = _Early(
+                utterance=utterance, hypothesis=hypothesis, done_ns=self._clock.monotonic_ns()
+            )
 
     def _finish(self, arrived: _Arrived) -> None:
         utterance = arrived.utterance
         began_ns = self._clock.monotonic_ns()
-        hypothesis = self._early_result(utterance) or self._decode(utterance)
+        early = self._early_result(utterance)
+        hypothesis = early.hypothesis if early else self._decode(utterance)
         self._ready.pop(utterance.channel, None)
         if hypothesis is None:
             if self._still_mine(arrived):
                 self._commit_gap(_gap_of(utterance, "restart"))
             return
-        latency = self._latency(arrived, began_ns)
+        if early:
+            # Only the part of the early decode that the endpoint had to wait for counts.
+            began_ns = arrived.at_ns
+            latency = self._latency(arrived, began_ns, max(began_ns, early.done_ns))
+        else:
+            latency = self._latency(arrived, began_ns, self._clock.monotonic_ns())
         if not self._still_mine(arrived):
             return
         reason = self._commit.final(utterance, hypothesis, latency)
@@ -268,22 +283,24 @@ class Scribe:
             self._current = None
         return mine
 
-    def _early_result(self, utterance: Utterance) -> Hypothesis | None:
+    def _early_result(self, utterance: Utterance) -> _Early | None:
         """The early decode, when it heard exactly this audio."""
-        early, hypothesis = self._ready.get(utterance.channel, (None, None))
-        if early is None or early.id != utterance.id or len(early.pcm) != len(utterance.pcm):
+        early = self._ready.get(utterance.channel)
+        if early is None or early.utterance.id != utterance.id:
+            return None
+        if len(early.utterance.pcm) != len(utterance.pcm):
             return None
         self._counts["early_used"] += 1
-        return hypothesis
+        return early
 
     def _decode(self, utterance: Utterance) -> Hypothesis | None:
         """Decode with one retry; None when the engine failed twice."""
-        draft = self._ready.get(utterance.channel)
-        same = draft[1] if draft is not None and draft[0].id == utterance.id else None
+        early = self._ready.get(utterance.channel)
+        draft = early.hypothesis if early is not None and early.utterance.id == utterance.id else None
         for attempt in (1, 2):
             began_ns = self._clock.monotonic_ns()
             try:
-                hypothesis = self._engine.transcribe(utterance.pcm, options=self._options, draft=same)
+                hypothesis = self._engine.transcribe(utterance.pcm, options=self._options, draft=draft)
             except EngineError as error:
                 self._counts["errors"] += 1
                 _log.error("decode failed", extra={"cause": error.cause, "attempt": attempt})
@@ -297,10 +314,9 @@ class Scribe:
             return hypothesis
         return None
 
-    def _latency(self, arrived: _Arrived, began_ns: int) -> Latency:
-        now_ns = self._clock.monotonic_ns()
-        decode = (now_ns - began_ns) / 1e6
-        queue = (began_ns - arrived.at_ns) / 1e6
+    def _latency(self, arrived: _Arrived, began_ns: int, done_ns: int) -> Latency:
+        decode = (done_ns - began_ns) / 1e6
+        queue = (self._clock.monotonic_ns() - arrived.at_ns) / 1e6 - decode
         endpoint = (arrived.at_ns - arrived.utterance.speech_end_ns) / 1e6
         if not self._live:
             endpoint = (arrived.utterance.ended_ns - arrived.utterance.speech_end_ns) / 1e6

@@ -46,13 +46,13 @@ class Utterance(Value, frozen=True):
     """Monotonic time of the first sample of `pcm` (pre-roll included)."""
     speech_end_ns: int
     """Monotonic time just after the last sample that held speech."""
-    ended_ns: int = 0
-    """Monotonic time of the sample at which the end was declared: the endpoint's silence after the speech."""
     start_utc_ms: int
     clock_synced: bool
     pcm: Any
     """PcmFloat: pre-roll, speech and up to 250 ms after the last speech sample."""
     cut: Cut
+    ended_ns: int = 0
+    """Monotonic time of the sample at which the end was declared: the endpoint's silence after the speech."""
 
     @property
     def duration_s(self) -> float:

@@ -73,11 +73,6 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-def is_service_user() -> bool:
-    """True for root and under systemd, where files live in the system's places."""
-    return os.geteuid() == 0 or "INVOCATION_ID" in os.environ
-
-
 def state_dir() -> Path:
     """EDGE_AGENT_STATE, systemd's StateDirectory, /var/lib/edge-agent for root, else XDG data."""
     for name in ("EDGE_AGENT_STATE", "STATE_DIRECTORY"):
@@ -87,6 +82,18 @@ def state_dir() -> Path:
         return Path("/var/lib/edge-agent")
     base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local/share")
     return Path(base) / "edge-agent"
+
+
+def runtime_dir() -> Path:
+    """systemd's RuntimeDirectory, /run/edge-agent for root, else XDG's, else below the state."""
+    if os.environ.get("EDGE_AGENT_STATE"):
+        return state_dir() / "run"
+    if os.environ.get("RUNTIME_DIRECTORY"):
+        return Path(os.environ["RUNTIME_DIRECTORY"].split(":")[0])
+    if os.geteuid() == 0:
+        return Path("/run/edge-agent")
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    return Path(base) / "edge-agent" if base else state_dir() / "run"
 
 
 def config_path(given: Path | None) -> Path | None:

@@ -1,0 +1,41 @@
+"""What the appliance says of itself: the bodies of `up/info` and `up/health`."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+import msgspec
+
+from edge_agent import __version__
+from edge_agent.opening import Recogniser
+from edge_agent.types import Device
+
+
+def info_facts(recogniser: Recogniser) -> dict[str, object]:
+    """The body of `up/info`: hardware, profile and reasons, engine, model, versions, capabilities."""
+    device, choice, info = recogniser.device, recogniser.choice, recogniser.engine.info
+    return {
+        "hardware": _plain(device),
+        "profile": choice.profile.name,
+        "profile_reasons": list(choice.reasons),
+        "profiles_rejected": [{"profile": name, "why": why} for name, why in choice.rejected],
+        "engine": info.kind,
+        "engine_notes": list(info.notes),
+        "model": recogniser.model_name,
+        "versions": {"edge-agent": __version__, "python": platform.python_version()},
+        "capabilities": {"words": info.steps, "languages": list(info.languages)},
+    }
+
+
+def _plain(device: Device) -> dict[str, object]:
+    facts: dict[str, object] = msgspec.to_builtins(device)
+    facts["cpu_flags"] = len(device.cpu_flags)  # hundreds of words; `edge-agent detect` prints them
+    return facts
+
+
+def rss_bytes() -> int:
+    """Resident memory of this process."""
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")

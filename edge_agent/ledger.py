@@ -1,0 +1,75 @@
+"""Where finished utterances are written down: assembled, committed to the outbox, the courier nudged."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from edge_agent.clock import Clock, uuid7
+from edge_agent.mqtt import wire
+from edge_agent.mqtt.publisher import Courier
+from edge_agent.outbox.store import Outbox
+from edge_agent.text.assemble import finish
+from edge_agent.types import Gap, Hypothesis, Latency, Utterance
+
+_log = logging.getLogger(__name__)
+
+
+class Ledger:
+    """Outbox first (durable), then a nudge to the courier."""
+
+    def __init__(self, outbox: Outbox, courier: Courier, origin: wire.Origin, clock: Clock) -> None:
+        self._outbox, self._courier, self._origin, self._clock = outbox, courier, origin, clock
+
+    def final(self, utterance: Utterance, hypothesis: Hypothesis, latency: Latency) -> str:
+        """Commit a final; answers why it was rejected, or an empty string."""
+        said = finish(utterance, hypothesis)
+        if said.rejected:
+            _log.info("utterance rejected", extra={"utterance": utterance.id, "reason": said.rejected})
+            return said.rejected
+        clean = msgspec.structs.replace(hypothesis, text=said.text)
+        seq = self._outbox.append(
+            id=utterance.id,
+            kind="final",
+            make_payload=lambda number: wire.encode_transcript(
+                seq=number,
+                utterance=utterance,
+                hypothesis=clean,
+                origin=self._origin,
+                confidence=said.confidence,
+                latency=latency,
+                flags=said.flags,
+            ),
+        )
+        self._courier.notify()
+        _log.info(
+            "final",
+            extra={
+                "utterance": utterance.id,
+                "seq": seq,
+                "speech_s": round(utterance.duration_s, 2),
+                "latency_ms": round(latency.total),
+                "decode_ms": round(latency.decode),
+                "confidence": round(said.confidence, 2),
+            },
+        )
+        return ""
+
+    def gap(self, gap: Gap) -> None:
+        """Commit a gap."""
+        start_utc_ms = self._clock.utc_ms() - (self._clock.monotonic_ns() - gap.start_ns) // 1_000_000
+        gap_id = uuid7(self._clock.utc_ms())
+        self._outbox.append(
+            id=gap_id,
+            kind="gap",
+            make_payload=lambda number: wire.encode_gap(
+                seq=number,
+                id=gap_id,
+                start_utc_ms=start_utc_ms,
+                duration_ms=gap.duration_ms,
+                cause=gap.cause,
+            ),
+        )
+        self._courier.notify()
+        _log.warning("gap", extra={"cause": gap.cause, "duration_ms": round(gap.duration_ms)})
