@@ -6,12 +6,14 @@ from collections.abc import Iterable
 
 from edge_agent.errors import NoProfileFits
 from edge_agent.profile import sizing
-from edge_agent.profile.judge import Verdict, describe_gpu, judge
+from edge_agent.profile.judge import Verdict, describe_flag, describe_gpu, judge
 from edge_agent.profile.names import nearest
 from edge_agent.profile.schema import Profile
 from edge_agent.types import Device, Value
 
 AUTO = "auto"
+UNCLAIMED_FLAGS = {"amx_int8": "", "avx_vnni": "avx512_vnni", "i8mm": ""}
+"""Flags worth a word when no profile asks for them, each with the flag beside which it adds nothing."""
 ARCHITECTURES_64 = frozenset({"x86_64", "aarch64"})
 
 
@@ -42,23 +44,31 @@ def choose(
     Raises:
         NoProfileFits: none fits, or the named one does not exist or cannot run here.
     """
-    verdicts = rank(device, profiles, engines)
-    if override in {"", AUTO}:
+    known = tuple(profiles)
+    verdicts = rank(device, known, engines)
+    named = override not in {"", AUTO}
+    if not named:
         best = next((verdict for verdict in verdicts if verdict.fits), None)
         if best is None:
             raise _no_fit(device, verdicts)
         extra: tuple[str, ...] = ()
     else:
-        best = _named(override, verdicts)
+        best = _named(override, known, verdicts)
         extra = ("it was named by the user", *(f"warning: {misfit}" for misfit in best.unfit))
     workers = sizing.workers(best.profile, device)
     reasons = (
         *extra,
         *best.reasons,
+        *_unclaimed(device, verdicts),
         *_graphics(device, best, verdicts),
         _sized(best.profile, device, workers),
     )
-    return Choice(profile=best.profile, workers=workers, reasons=reasons, rejected=rejections(verdicts, best))
+    return Choice(
+        profile=best.profile,
+        workers=workers,
+        reasons=reasons,
+        rejected=rejections(verdicts, best, named=named),
+    )
 
 
 def rank(device: Device, profiles: Iterable[Profile], engines: frozenset[str]) -> tuple[Verdict, ...]:
@@ -68,23 +78,34 @@ def rank(device: Device, profiles: Iterable[Profile], engines: frozenset[str]) -
     return tuple(sorted(verdicts, key=lambda v: (not v.fits, -v.profile.match.priority, v.profile.name)))
 
 
-def rejections(verdicts: Iterable[Verdict], best: Verdict | None = None) -> tuple[tuple[str, str], ...]:
-    """(name, why) of every profile but the chosen one."""
+def rejections(
+    verdicts: Iterable[Verdict], best: Verdict | None = None, *, named: bool = False
+) -> tuple[tuple[str, str], ...]:
+    """(name, why) of every profile but the chosen one; `named`: the user chose it, not the ranking."""
     return tuple(
-        (verdict.profile.name, _why_not(verdict, best)) for verdict in verdicts if verdict is not best
+        (verdict.profile.name, _why_not(verdict, best, named=named))
+        for verdict in verdicts
+        if verdict is not best
     )
 
 
-def _why_not(verdict: Verdict, best: Verdict | None) -> str:
-    against = (*verdict.impossible, *verdict.unfit)
+def _why_not(verdict: Verdict, best: Verdict | None, *, named: bool) -> str:
+    against = verdict.impossible or verdict.unfit
     if against:
         return "; ".join(against)
-    chosen = best.profile.name if best else "another"
-    return f"it would run here too, but {chosen} makes more of this machine"
+    if best is None:
+        return "it would run here"
+    if named:
+        return f"it would run here too, but {best.profile.name} was named"
+    return f"it would run here too, but {best.profile.name} makes more of this machine"
 
 
-def _named(name: str, verdicts: tuple[Verdict, ...]) -> Verdict:
+def _named(name: str, known: Iterable[Profile], verdicts: tuple[Verdict, ...]) -> Verdict:
     by_name = {verdict.profile.name: verdict for verdict in verdicts}
+    if any(profile.name == name and profile.abstract for profile in known):
+        raise NoProfileFits(
+            f"profile {name} is only there to be extended", remedy=f"use one of {', '.join(sorted(by_name))}"
+        )
     if name not in by_name:
         raise NoProfileFits(f'there is no profile "{name}"', remedy=nearest(name, by_name))
     verdict = by_name[name]
@@ -104,7 +125,12 @@ def _no_fit(device: Device, verdicts: tuple[Verdict, ...]) -> NoProfileFits:
             f"{machine}: the speech libraries exist for 64-bit x86 and ARM only",
             remedy="install a 64-bit operating system, or use a 64-bit machine",
         )
-    if device.arch == "x86_64" and device.cpu_flags and "avx" not in device.cpu_flags:
+    if not device.cpu_flags:
+        return NoProfileFits(
+            f"{machine}: /proc/cpuinfo does not tell its instruction sets, and a wrong guess is fatal",
+            remedy="let the agent read /proc/cpuinfo (systemd: no ProcSubset=pid)",
+        )
+    if device.arch == "x86_64" and "avx" not in device.cpu_flags:
         return NoProfileFits(
             f"{machine}: its CPU has no AVX, and the speech libraries would stop with an illegal instruction",
             remedy="use a CPU with AVX (Intel from 2011, AMD from 2011; some Celeron and Atom lack it)",
@@ -129,6 +155,21 @@ def _graphics(device: Device, best: Verdict, verdicts: tuple[Verdict, ...]) -> t
     if not for_gpus:
         return (f"{found} found; no GPU profile is installed yet, so the best CPU profile serves",)
     return (f"{found} found; no GPU profile can use it (see the rejected ones), so a CPU profile serves",)
+
+
+def _unclaimed(device: Device, verdicts: tuple[Verdict, ...]) -> tuple[str, ...]:
+    """What the CPU has beyond what any profile asks for."""
+    asked = {
+        flag
+        for verdict in verdicts
+        for flag in (*verdict.profile.match.cpu_flags_all, *verdict.profile.match.cpu_flags_any)
+    }
+    return tuple(
+        f"the CPU also has {describe_flag(flag)}; no profile asks for it, "
+        "the arithmetic library decides by itself whether to use it"
+        for flag, better in UNCLAIMED_FLAGS.items()
+        if flag in device.cpu_flags and flag not in asked and better not in device.cpu_flags
+    )
 
 
 def _sized(profile: Profile, device: Device, workers: int) -> str:

@@ -15,6 +15,7 @@ FLAG_MEANING = {
     "asimd": "128-bit registers",
     "i8mm": "int8 matrix products",
     "amx_int8": "int8 matrix tiles",
+    "avx_vnni": "int8 dot products on 256-bit registers",
 }
 """What the flags that decide a profile give to recognition."""
 
@@ -59,22 +60,20 @@ def judge(profile: Profile, device: Device, engines: frozenset[str]) -> Verdict:
 def _processor(match: Match, device: Device) -> tuple[list[str], list[str]]:
     if match.arch and device.arch not in match.arch:
         return [], [f"it is for {' and '.join(match.arch)}, and this machine is {device.arch}"]
+    if not device.cpu_flags and (match.cpu_flags_all or match.cpu_flags_any):
+        return [], ["it needs to know the CPU's features, and they cannot be read"]
     reasons, impossible = [], []
     missing = [flag for flag in match.cpu_flags_all if flag not in device.cpu_flags]
     if missing:
-        impossible.append(f"the CPU lacks {', '.join(map(_flag, missing))}")
+        impossible.append(f"the CPU lacks {', '.join(map(describe_flag, missing))}")
     elif match.cpu_flags_all:
-        reasons.append(f"the CPU has {', '.join(map(_flag, match.cpu_flags_all))}")
+        reasons.append(f"the CPU has {', '.join(map(describe_flag, match.cpu_flags_all))}")
     any_of = [flag for flag in match.cpu_flags_any if flag in device.cpu_flags]
     if any_of:
-        reasons.append(f"the CPU has {', '.join(map(_flag, any_of))}")
+        reasons.append(f"the CPU has {', '.join(map(describe_flag, any_of))}")
     elif match.cpu_flags_any:
         impossible.append(f"the CPU has none of {', '.join(match.cpu_flags_any)}")
     return reasons, impossible
-
-
-def _flag(flag: str) -> str:
-    return f"{flag} ({FLAG_MEANING[flag]})" if flag in FLAG_MEANING else flag
 
 
 def _amounts(match: Match, device: Device) -> tuple[list[str], list[str]]:
@@ -144,3 +143,8 @@ def describe_gpu(gpu: Gpu) -> str:
     elif gpu.integrated:
         facts.append("shares the machine's memory")
     return f"{gpu.name} ({', '.join(facts)})" if facts else gpu.name
+
+
+def describe_flag(flag: str) -> str:
+    """For example "avx512_vnni (int8 dot products on 512-bit registers)"."""
+    return f"{flag} ({FLAG_MEANING[flag]})" if flag in FLAG_MEANING else flag

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             print_json(as_json(device, None, rejected) | {"error": str(error)})
         else:
-            _print(_machine(device), _others(rejected))
+            _print(_machine(device), _others(rejected, "Profiles"))
         raise
     if args.json:
         print_json(as_json(device, choice, choice.rejected))
@@ -112,8 +112,8 @@ def _chosen(choice: Choice) -> list[str]:
     return _rows(rows)
 
 
-def _others(rejected: tuple[tuple[str, str], ...]) -> list[str]:
-    return _rows([("Not" if n == 0 else "", f"{name}: {why}") for n, (name, why) in enumerate(rejected)])
+def _others(rejected: tuple[tuple[str, str], ...], label: str = "Not") -> list[str]:
+    return _rows([(label if n == 0 else "", f"{name}: {why}") for n, (name, why) in enumerate(rejected)])
 
 
 def _rows(rows: list[tuple[str, str]]) -> list[str]:

@@ -15,7 +15,8 @@ from edge_agent.profile.names import nearest
 from edge_agent.profile.schema import Loaded, Profile
 from edge_agent.verbs.common import Subparsers, add_json, print_json, verb
 
-_UNWRITTEN = "(default)"
+_COLUMN = 40
+"""Where the names of the files begin, when the value is short enough."""
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -78,20 +79,29 @@ def _show(name: str, loaded: Mapping[str, Loaded], *, as_json: bool) -> int:
         cause = f'there is no profile "{name}"' if name else "profiles show needs the name of a profile"
         raise UsageError(cause, remedy=nearest(name, loaded))
     entry = loaded[name]
-    tables: dict[str, Any] = msgspec.to_builtins(entry.profile)
     if as_json:
-        print_json({"profile": tables, "origins": entry.origins})
+        print_json({"profile": msgspec.to_builtins(entry.profile), "origins": entry.origins})
         return 0
-    print(f"# {name}" + "".join(f" < {parent}" for parent in entry.profile.extends))
-    rows = [
-        (key, json.dumps(value, ensure_ascii=False))
-        for key, value in _flat(tables)
-        if key not in {"name", "extends"}
-    ]
-    width = max(len(f"{key} = {value}") for key, value in rows)
-    for key, value in rows:
-        print(f"{f'{key} = {value}':<{width}}  # {entry.origins.get(key, _UNWRITTEN)}")
+    for line in as_toml(entry):
+        print(line)
     return 0
+
+
+def as_toml(entry: Loaded) -> list[str]:
+    """The merged profile as lines of TOML, each key with the file it comes from."""
+    tables: dict[str, Any] = msgspec.to_builtins(entry.profile)
+    lines = ["# " + " < ".join([entry.profile.name, *entry.profile.extends])]
+    table = ""
+    for key, value in sorted(_flat(tables), key=lambda row: "." in row[0]):
+        origin = entry.origins.get(key)
+        if origin is None or key == "extends":
+            continue
+        here, _, name = key.rpartition(".")
+        if here != table:
+            lines += ["", f"[{here}]"]
+            table = here
+        lines.append(f"{f'{name} = {json.dumps(value, ensure_ascii=False)}':<{_COLUMN}}  # {origin}")
+    return lines
 
 
 def _flat(tables: Mapping[str, Any], at: str = "") -> list[tuple[str, Any]]:
