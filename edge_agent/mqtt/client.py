@@ -1,0 +1,375 @@
+"""One connection to an MQTT 5 broker: connect, publish, subscribe, serve the socket, close.
+
+A Connection lives once and belongs to one thread; the next attempt makes a new one, so nothing of a broken
+connection (unsent packets, half-known acknowledgements) can leak into the next. paho-mqtt speaks the
+protocol; its own thread, queue and reconnect are not used: the queue is in memory, the reconnect doubles
+without jitter, and it ignores the broker's size limit.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import ssl
+import time
+from typing import TypeAlias
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from edge_agent.errors import BrokerError, BrokerRefused, BrokerUnreachable
+from edge_agent.mqtt.settings import Endpoint, MqttSettings, endpoint, password, tls_context
+from edge_agent.mqtt.wire import CONTENT_TYPE
+from edge_agent.types import Value
+
+__all__ = ["Acked", "Connection", "Limits", "Lost", "Message", "MqttSettings", "Will"]
+
+NO_SUBSCRIBERS = 0x10
+_FAILURE = 0x80
+_ACK_TIMEOUT_S = 30.0
+_DEFAULT_RECEIVE_MAXIMUM = 65_535  # MQTT 5, 3.2.2.3.3
+_PROTOCOL_MAXIMUM = 268_435_455  # MQTT 5, 1.5.5: the largest length a packet can state
+_PACKET_OVERHEAD = 64  # fixed header, lengths, packet id and the properties we set, rounded up
+# CONNACK and DISCONNECT codes that say "not now" rather than "not you" (MQTT 5, 2.4).
+_PASSING_CODES = frozenset({0x80, 0x88, 0x89, 0x8B, 0x8D, 0x93, 0x96, 0x98, 0x9C, 0x9D, 0x9F})
+
+
+class Will(Value, frozen=True):
+    """What the broker publishes, retained and at QoS 1, when we vanish."""
+
+    topic: str
+    payload: bytes
+
+
+class Limits(Value, frozen=True):
+    """What the broker said in its CONNACK."""
+
+    receive_maximum: int
+    """Unacknowledged QoS 1 publishes it accepts."""
+    maximum_packet_bytes: int
+    retain: bool
+
+
+class Acked(Value, frozen=True):
+    """A PUBACK: `code` below 0x80 is success; 0x10 = taken, but nobody subscribes."""
+
+    mid: int
+    code: int
+    name: str
+
+
+class Message(Value, frozen=True):
+    """A message that a subscription brought."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+
+
+class Lost(Value, frozen=True):
+    """The connection ended, and whether the broker meant it."""
+
+    cause: str
+    refused: bool
+
+
+Event: TypeAlias = Acked | Message | Lost
+
+
+class Connection:
+    """See the module; every call returns within its time-out."""
+
+    def __init__(self, settings: MqttSettings, *, client_id: str, will: Will | None = None) -> None:
+        self._settings = settings
+        self._where: Endpoint = endpoint(settings.url)
+        self._events: list[Event] = []
+        self._unacked: dict[int, float] = {}
+        self._connack: ReasonCode | None = None
+        self._lost: Lost | None = None
+        self._closing = False
+        self._last_error = ""
+        self._last_rx = time.monotonic()
+        self._properties: dict[int | None, Properties] = {}
+        self.limits = Limits(
+            receive_maximum=_DEFAULT_RECEIVE_MAXIMUM, maximum_packet_bytes=_PROTOCOL_MAXIMUM, retain=True
+        )
+        self._client = self._make_client(client_id)
+        if will is not None:
+            self._client.will_set(
+                will.topic,
+                will.payload,
+                qos=1,
+                retain=True,
+                properties=self._props(None, PacketTypes.WILLMESSAGE),
+            )
+
+    def _make_client(self, client_id: str) -> paho.Client:
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            protocol=paho.MQTTv5,
+            reconnect_on_failure=False,
+        )
+        client.connect_timeout = self._settings.connect_timeout_s
+        client.max_inflight_messages_set(0)  # the window is ours: 0 means paho never holds a message back
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_publish = self._on_publish
+        client.on_message = self._on_message
+        client.on_log = self._on_log
+        client.on_socket_open = _no_delay
+        if self._settings.username:
+            client.username_pw_set(self._settings.username, password(self._settings))
+        if self._where.tls:
+            client.tls_set_context(tls_context(self._settings))
+        return client
+
+    # -- life ------------------------------------------------------------------------------------------
+
+    def connect(self) -> Limits:
+        """Open the connection and wait for the broker's answer.
+
+        Raises:
+            BrokerUnreachable: no answer, not now, or gone again at once.
+            BrokerRefused: login, certificate, permission or protocol version refused.
+        """
+        deadline = time.monotonic() + self._settings.connect_timeout_s
+        try:
+            self._client.connect(
+                self._where.host, self._where.port, keepalive=self._settings.keepalive_s, clean_start=True
+            )
+        except OSError as error:
+            raise _connect_error(self._settings.url, error) from error
+        self._last_rx = time.monotonic()
+        while self._connack is None and self._lost is None and time.monotonic() < deadline:
+            self._serve(min(0.25, max(0.0, deadline - time.monotonic())), None)
+        if self._connack is not None and not self._connack.is_failure:
+            self._events.clear()
+            return self.limits
+        self.close()
+        raise self._login_error()
+
+    def _login_error(self) -> BrokerError:
+        url = self._settings.url
+        if self._connack is not None:
+            code = self._connack.value
+            kind = BrokerUnreachable if code in _PASSING_CODES else BrokerRefused
+            return kind(
+                f"the broker at {url} refused the connection: {self._connack.getName()}", remedy=_remedy(code)
+            )
+        if "SSL" in self._last_error or "alert" in self._last_error:
+            return BrokerRefused(
+                f"the broker at {url} refused our certificate: {self._last_error}",
+                remedy="check mqtt.cert_file and mqtt.key_file against the broker's CA",
+            )
+        said = self._lost.cause if self._lost else "no MQTT answer in time"
+        return BrokerUnreachable(
+            f"no connection to the broker at {url}: {said}", remedy="is it an MQTT 5 broker"
+        )
+
+    @property
+    def alive(self) -> bool:
+        """False once the socket is gone."""
+        return self._lost is None and self._client.socket() is not None
+
+    @property
+    def in_flight(self) -> int:
+        """QoS 1 publishes that the broker has not acknowledged."""
+        return len(self._unacked)
+
+    @property
+    def busy(self) -> bool:
+        """Bytes wait for the socket: the link is slower than we are."""
+        return self._client.want_write()
+
+    def disconnect(self, timeout_s: float = 1.0) -> None:
+        """Leave cleanly, so that the broker discards the will; wait until the packet is written."""
+        self._closing = True
+        if self.alive:
+            self._client.disconnect()
+        deadline = time.monotonic() + timeout_s
+        while self._client.socket() is not None and time.monotonic() < deadline:
+            self._serve(0.05, None)
+        self.close()
+
+    def close(self) -> None:
+        """Drop the socket at once; the broker publishes the will."""
+        self._closing = True
+        held = self._client.socket()
+        if held is not None:
+            held.close()
+
+    # -- traffic ---------------------------------------------------------------------------------------
+
+    def fits(self, topic: str, payload: bytes) -> bool:
+        """Will the broker accept a packet of that size? It ends the connection otherwise."""
+        return len(payload) <= self.payload_room(topic)
+
+    def payload_room(self, topic: str) -> int:
+        """Largest payload in bytes that the broker accepts on `topic`."""
+        return self.limits.maximum_packet_bytes - len(topic.encode()) - _PACKET_OVERHEAD
+
+    def publish(
+        self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, expiry_s: int | None = None
+    ) -> int:
+        """Hand a message to the socket; an `Acked` event with the returned number follows for QoS 1."""
+        info = self._client.publish(
+            topic,
+            payload,
+            qos=qos,
+            retain=retain and self.limits.retain,
+            properties=self._props(expiry_s, PacketTypes.PUBLISH),
+        )
+        if qos and info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            self._unacked[info.mid] = time.monotonic()
+        return info.mid
+
+    def subscribe(self, topic_filter: str, *, qos: int = 1) -> None:
+        """Ask for messages; they come as `Message` events."""
+        self._client.subscribe(topic_filter, options=SubscribeOptions(qos=qos))
+
+    def service(self, timeout_s: float, wake_fd: int | None = None) -> list[Event]:
+        """Wait for the socket or `wake_fd` (an eventfd), at most `timeout_s`; serve it and tell what came."""
+        self._serve(timeout_s, wake_fd)
+        events, self._events = self._events, []
+        return events
+
+    def _serve(self, timeout_s: float, wake_fd: int | None) -> None:
+        held = self._client.socket()
+        if held is None:
+            self._give_up("the connection ended")
+            return
+        poller = select.poll()
+        poller.register(held.fileno(), select.POLLIN | (select.POLLOUT if self._client.want_write() else 0))
+        if wake_fd is not None:
+            poller.register(wake_fd, select.POLLIN)
+        pending = isinstance(held, ssl.SSLSocket) and held.pending() > 0
+        for fd, happened in poller.poll(0 if pending or self._events else round(timeout_s * 1000)):
+            if fd == wake_fd:
+                os.eventfd_read(fd)
+            else:
+                pending = pending or bool(happened & ~select.POLLOUT)
+        if pending:
+            self._last_rx = time.monotonic()
+            self._client.loop_read()
+        if self._client.want_write():
+            self._client.loop_write()
+        self._client.loop_misc()
+        self._check_life()
+
+    def _check_life(self) -> None:
+        # paho notices a dead peer after two keepalives; presence promises one and a half.
+        now = time.monotonic()
+        silent_s = now - self._last_rx
+        if silent_s > 1.5 * self._settings.keepalive_s:
+            self._give_up(f"the broker said nothing for {silent_s:.0f} s")
+        elif self._unacked and now - next(iter(self._unacked.values())) > _ACK_TIMEOUT_S:
+            self._give_up(f"a message was not acknowledged within {_ACK_TIMEOUT_S:.0f} s")
+
+    def _give_up(self, cause: str, *, refused: bool = False) -> None:
+        if self._lost is None:
+            self._lost = Lost(cause=cause, refused=refused)
+            self._events.append(self._lost)
+        self.close()
+
+    def _props(self, expiry_s: int | None, packet: int) -> Properties:
+        if packet == PacketTypes.PUBLISH and expiry_s in self._properties:
+            return self._properties[expiry_s]
+        made = Properties(packet)  # type: ignore[no-untyped-call]  # paho leaves this constructor untyped
+        made.ContentType = CONTENT_TYPE
+        made.PayloadFormatIndicator = 1
+        if expiry_s is not None:
+            made.MessageExpiryInterval = expiry_s
+        if packet == PacketTypes.PUBLISH:
+            self._properties[expiry_s] = made
+        return made
+
+    # -- paho's callbacks, all in the calling thread ------------------------------------------------------
+
+    def _on_connect(
+        self,
+        _client: paho.Client,
+        _userdata: object,
+        _flags: paho.ConnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        self._connack = reason
+        self.limits = Limits(
+            receive_maximum=getattr(properties, "ReceiveMaximum", _DEFAULT_RECEIVE_MAXIMUM),
+            maximum_packet_bytes=getattr(properties, "MaximumPacketSize", _PROTOCOL_MAXIMUM),
+            retain=bool(getattr(properties, "RetainAvailable", 1)),
+        )
+
+    def _on_disconnect(
+        self,
+        _client: paho.Client,
+        _userdata: object,
+        flags: paho.DisconnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        if self._lost is not None or self._closing:
+            return
+        by_broker = flags.is_disconnect_packet_from_server
+        if by_broker:
+            cause = f"the broker ended the connection: {reason.getName()}"
+        else:
+            cause = self._last_error or "the connection was lost"
+        refused = by_broker and reason.value >= _FAILURE and reason.value not in _PASSING_CODES
+        self._lost = Lost(cause=cause, refused=refused)
+        self._events.append(self._lost)
+
+    def _on_publish(
+        self, _client: paho.Client, _userdata: object, mid: int, reason: ReasonCode, _properties: Properties
+    ) -> None:
+        if self._unacked.pop(mid, None) is not None:
+            self._events.append(Acked(mid=mid, code=reason.value, name=reason.getName()))
+
+    def _on_message(self, _client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
+        self._events.append(
+            Message(topic=message.topic, payload=bytes(message.payload), retain=message.retain)
+        )
+
+    def _on_log(self, _client: paho.Client, _userdata: object, level: int, text: str) -> None:
+        if level == LogLevel.MQTT_LOG_ERR:
+            self._last_error = text
+
+
+def _no_delay(_client: paho.Client, _userdata: object, sock: object) -> None:
+    # Without it, a small packet waits for the acknowledgement of the one before, up to 40 ms.
+    if isinstance(sock, socket.socket):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _connect_error(url: str, error: OSError) -> BrokerError:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return BrokerRefused(
+            f"the certificate of the broker at {url} is not trusted: {error.verify_message}",
+            remedy="set mqtt.ca_file to the CA that signed it and use the host name it names",
+        )
+    if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
+        return BrokerRefused(
+            f"no TLS with the broker at {url}: {error.reason or error}",
+            remedy="check that the port speaks TLS, and mqtt.cert_file against the broker's CA",
+        )
+    said = error.strerror or str(error) or type(error).__name__
+    return BrokerUnreachable(
+        f"no connection to the broker at {url}: {said}", remedy="start the broker, or set mqtt.url"
+    )
+
+
+def _remedy(code: int) -> str:
+    remedies = {
+        0x84: "use a broker that speaks MQTT 5",
+        0x85: "choose another device.id",
+        0x86: "check mqtt.username and mqtt.password_file",
+        0x87: "check mqtt.username, mqtt.password_file and the broker's permissions",
+        0x8A: "ask the broker's operator to lift the ban",
+    }
+    return remedies.get(code, "see the broker's log")

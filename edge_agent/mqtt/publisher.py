@@ -1,0 +1,480 @@
+"""The `courier` thread: rows of the outbox to the broker, and the device's presence.
+
+A row counts as delivered on a PUBACK with a success code, nothing less. What is said now goes before what
+waited. The retained status is published anew after each connect; the will says `offline` when we vanish.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+from edge_agent.clock import Clock
+from edge_agent.errors import BrokerError, BrokerRefused, ConfigError
+from edge_agent.mqtt import wire
+from edge_agent.mqtt.backoff import delay_s
+from edge_agent.mqtt.client import NO_SUBSCRIBERS, Acked, Connection, Lost, Will
+from edge_agent.mqtt.settings import MqttSettings
+from edge_agent.mqtt.wire import Topics
+from edge_agent.types import State, Value
+
+_log = logging.getLogger(__name__)
+
+WINDOW = 20
+"""Unacknowledged rows at most; brokers queue beyond 20 by default, and more gains nothing on a LAN."""
+_TICK_S = 1.0
+_FAILURE = 0x80
+_PACKET_TOO_LARGE = 0x95
+_UNFIT_CODES = frozenset({0x99})  # payload format invalid: no later try can succeed
+_PARTIALS_HELD = 8
+_KINDS = ("final", "gap")
+
+
+class QueuedRow(Protocol):
+    """What the courier needs to know of a row."""
+
+    @property
+    def seq(self) -> int: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def payload(self) -> bytes: ...
+
+
+class Queue(Protocol):
+    """The durable queue that the courier empties. No method raises because of a bad disk."""
+
+    @property
+    def last_seq(self) -> int:
+        """The highest number ever given."""
+        ...
+
+    def next_batch(
+        self, limit: int, *, after_seq: int = 0, skip: Collection[int] = (), kinds: Collection[str] = _KINDS
+    ) -> Sequence[QueuedRow]:
+        """Undelivered rows, those above `after_seq` first."""
+        ...
+
+    def mark_many(self, marks: Sequence[tuple[int, int]]) -> None:
+        """The broker took these (seq, reason code)."""
+        ...
+
+    def set_aside(self, seq: int, reason_code: int) -> None:
+        """The broker can never take this row."""
+        ...
+
+    def count_attempts(self, seqs: Collection[int], reason_code: int | None = None) -> None:
+        """These were sent and not accepted."""
+        ...
+
+    def tend(self) -> None:
+        """Housekeeping, once a second."""
+        ...
+
+
+class CourierStatistics(Value, frozen=True):
+    """Counters since the start, and how the connection stands."""
+
+    connected: bool
+    refused: bool
+    """The broker answers and says no (login, certificate, permission)."""
+    reason: str
+    """Why there is no connection, or what is refused; empty when all is well."""
+    connects: int
+    failures_in_a_row: int
+    delivered: int
+    no_subscribers: int
+    """Of those delivered: nobody listened."""
+    denied: int
+    truncated: int
+    set_aside: int
+    partials_sent: int
+    partials_dropped: int
+    in_flight: int
+
+
+class _Slot:
+    """A retained message: what it should say, and whether the broker knows."""
+
+    def __init__(self, topic: str, *, qos: int, expiry_s: int | None = None) -> None:
+        self.topic, self.qos, self.expiry_s = topic, qos, expiry_s
+        self.payload: bytes | None = None
+        self.dirty = False
+
+    def set(self, payload: bytes) -> None:
+        self.payload, self.dirty = payload, True
+
+
+class _Counters:
+    def __init__(self) -> None:
+        self.connects = self.delivered = self.no_subscribers = self.denied = 0
+        self.truncated = self.set_aside = self.partials_sent = self.partials_dropped = 0
+
+
+class Courier:
+    """Owns the connection. All methods are safe from any thread and none of them waits, except `stop`.
+
+    Args:
+        settings: the broker.
+        topics: names of this device's topics.
+        outbox: rows to deliver.
+        clock: wall time for `since`.
+        boot_id: names this run in the status.
+        jitter: random numbers in 0..1 for the waits between tries.
+    """
+
+    def __init__(
+        self,
+        settings: MqttSettings,
+        topics: Topics,
+        outbox: Queue,
+        *,
+        clock: Clock,
+        boot_id: str,
+        jitter: random.Random | None = None,
+    ) -> None:
+        self.progress = 0
+        """Rises at least once a second while the thread is well (a blocked connect may take 20 s)."""
+        self.failure: BaseException | None = None
+        """What ended the thread, when something did."""
+        self._settings, self._topics, self._outbox = settings, topics, outbox
+        self._clock, self._boot_id = clock, boot_id
+        self._jitter = jitter or random.Random()  # noqa: S311 - spreads load, guards nothing
+        self._lock = threading.Lock()
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._status = _Slot(topics.status, qos=1)
+        self._slots = (
+            self._status,
+            _Slot(topics.info, qos=1),
+            _Slot(topics.health, qos=0, expiry_s=wire.HEALTH_EXPIRY_S),
+        )
+        self._state: State = "online"
+        self._since_utc_ms = clock.utc_ms()
+        self._partials: deque[bytes] = deque(maxlen=_PARTIALS_HELD)
+        self._counters = _Counters()
+        self._connection: Connection | None = None
+        self._sent_rows: dict[int, QueuedRow] = {}
+        self._sent_slots: dict[int, _Slot] = {}
+        self._accepted: list[tuple[int, int]] = []
+        self._held: dict[str, float] = {}
+        self._denials: dict[str, int] = {}
+        self._live_after = 0
+        self._more = True
+        self._failures = 0
+        self._reason, self._refused = "not connected yet", False
+        self._next_try = self._next_tick = 0.0
+        self._stop_at: float | None = None
+        self._farewell = False
+        self.set_status("online", ())
+        self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
+
+    # -- for the other threads ----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def notify(self) -> None:
+        """A row was appended."""
+        self._more = True
+        self._wake()
+
+    def set_status(self, state: State, reasons: Sequence[str] = ()) -> None:
+        """Publish this state, now and after each connect; `since` moves when the state changes."""
+        with self._lock:
+            if state != self._state:
+                self._state, self._since_utc_ms = state, self._clock.utc_ms()
+            self._status.set(
+                wire.encode_status(
+                    state=state, since_utc_ms=self._since_utc_ms, reasons=reasons, boot_id=self._boot_id
+                )
+            )
+        self._wake()
+
+    def set_info(self, facts: Mapping[str, object]) -> None:
+        """Publish these facts, now and after each connect."""
+        with self._lock:
+            self._slots[1].set(wire.encode_info(facts))
+        self._wake()
+
+    def set_health(self, gauges: Mapping[str, object]) -> None:
+        """Publish these gauges, now and after each connect."""
+        with self._lock:
+            self._slots[2].set(wire.encode_health(gauges))
+        self._wake()
+
+    def publish_partial(self, payload: bytes) -> None:
+        """Send a partial at once or never: dropped when offline or when the link is behind."""
+        with self._lock:
+            if self._connection is None or len(self._partials) == _PARTIALS_HELD:
+                self._counters.partials_dropped += 1
+                return
+            self._partials.append(payload)
+        self._wake()
+
+    def statistics(self) -> CourierStatistics:
+        """Counters and the state of the connection."""
+        counters = self._counters
+        return CourierStatistics(
+            connected=self._connection is not None,
+            refused=self._refused,
+            reason=self._reason,
+            connects=counters.connects,
+            failures_in_a_row=self._failures,
+            delivered=counters.delivered,
+            no_subscribers=counters.no_subscribers,
+            denied=counters.denied,
+            truncated=counters.truncated,
+            set_aside=counters.set_aside,
+            partials_sent=counters.partials_sent,
+            partials_dropped=counters.partials_dropped,
+            in_flight=len(self._sent_rows),
+        )
+
+    def stop(self, timeout_s: float = 3.0) -> bool:
+        """Deliver what can be delivered in time, say `stopped`, leave cleanly; True when nothing is left.
+
+        What is left stays in the outbox for the next start.
+        """
+        self._stop_at = time.monotonic() + timeout_s
+        self._wake()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s + 1.0)
+        return not self._thread.is_alive() and self._farewell
+
+    def _wake(self) -> None:
+        os.eventfd_write(self._wake_fd, 1)
+
+    # -- the thread ---------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while self._step():
+                self.progress += 1
+        except Exception as error:  # noqa: BLE001 - the top of a thread: recorded, raised as a flag, ended
+            self.failure = error
+            _log.exception("the courier ended")
+        finally:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _step(self) -> bool:
+        """One round; False to end."""
+        now = time.monotonic()
+        if now >= self._next_tick:
+            self._next_tick = now + _TICK_S
+            self._more = True
+            self._outbox.tend()
+        if self._connection is None:
+            if self._stop_at is not None:
+                return False
+            if now < self._next_try:
+                self._idle(min(self._next_try, self._next_tick) - now)
+            else:
+                self._connect()
+            return True
+        if self._stop_at is not None and self._leave(self._connection, now):
+            return False
+        self._pump(self._connection)
+        self._serve(self._connection, max(0.0, self._next_tick - time.monotonic()))
+        return True
+
+    def _idle(self, timeout_s: float) -> None:
+        poller = select.poll()
+        poller.register(self._wake_fd, select.POLLIN)
+        if poller.poll(max(1, round(timeout_s * 1000))):
+            os.eventfd_read(self._wake_fd)
+
+    def _connect(self) -> None:
+        try:
+            connection = Connection(self._settings, client_id=self._topics.device_id, will=self._will())
+            connection.connect()
+        except (BrokerError, ConfigError) as error:
+            refused = isinstance(error, BrokerRefused | ConfigError)
+            self._failed(f"{error.cause}; {error.remedy}", refused=refused)
+            return
+        self._counters.connects += 1
+        self._reason, self._refused = "", False
+        self._live_after, self._more = self._outbox.last_seq, True
+        self._held.clear()
+        with self._lock:
+            for slot in self._slots:
+                slot.dirty = slot.payload is not None
+            self._connection = connection
+        _log.info("connected to %s", self._settings.url)
+
+    def _will(self) -> Will:
+        payload = wire.encode_status(
+            state="offline",
+            since_utc_ms=self._clock.utc_ms(),
+            reasons=("connection lost",),
+            boot_id=self._boot_id,
+        )
+        return Will(topic=self._topics.status, payload=payload)
+
+    def _failed(self, reason: str, *, refused: bool) -> None:
+        self._failures += 1
+        wait_s = delay_s(self._failures, refused=refused, jitter=self._jitter.random())
+        self._next_try = time.monotonic() + wait_s
+        if reason != self._reason:
+            _log.warning("%s (next try in %.0f s)", reason, wait_s)
+        self._reason, self._refused = reason, refused
+
+    def _leave(self, connection: Connection, now: float) -> bool:
+        """The last things to do; True when done or out of time."""
+        assert self._stop_at is not None
+        if now >= self._stop_at:
+            connection.disconnect(0.1)
+        elif self._farewell:
+            if self._sent_slots or self._status.dirty:
+                return False
+            connection.disconnect(min(1.0, self._stop_at - now))
+        else:
+            near_end = now >= self._stop_at - 0.5
+            if near_end or not (self._sent_rows or self._more or self._accepted):
+                self.set_status("stopped", ())
+                self._farewell = True
+            return False
+        self._connection = None
+        return True
+
+    # -- sending ------------------------------------------------------------------------------------------
+
+    def _pump(self, connection: Connection) -> None:
+        self._send_slots(connection)
+        sent = 0 if self._farewell else self._send_rows(connection)
+        self._send_partials(connection, superseded=sent > 0)
+
+    def _send_slots(self, connection: Connection) -> None:
+        for slot in self._slots:
+            if self._free_window(connection) <= 0:
+                return
+            with self._lock:
+                payload, dirty, slot.dirty = slot.payload, slot.dirty, False
+            if not dirty or payload is None or not self._may_send(slot.topic):
+                continue
+            if not connection.fits(slot.topic, payload):
+                self._reason = f"{slot.topic} is larger than the broker's packet limit"
+                continue
+            mid = connection.publish(slot.topic, payload, qos=slot.qos, retain=True, expiry_s=slot.expiry_s)
+            if slot.qos:
+                self._sent_slots[mid] = slot
+
+    def _send_rows(self, connection: Connection) -> int:
+        room = self._free_window(connection)
+        kinds = [kind for kind in _KINDS if self._may_send(kind)]
+        if room <= 0 or not self._more or not kinds:
+            return 0
+        self._more = False  # before reading: a row appended meanwhile sets it again
+        on_their_way = {row.seq for row in self._sent_rows.values()}
+        on_their_way.update(seq for seq, _ in self._accepted)
+        rows = self._outbox.next_batch(room, after_seq=self._live_after, skip=on_their_way, kinds=kinds)
+        if len(rows) == room:
+            self._more = True
+        for row in rows:
+            self._send_row(connection, row)
+        return len(rows)
+
+    def _send_row(self, connection: Connection, row: QueuedRow) -> None:
+        topic = self._topics.final if row.kind == "final" else self._topics.gap
+        payload: bytes | None = row.payload
+        if not connection.fits(topic, row.payload):
+            payload = wire.shrink_transcript(row.payload, connection.payload_room(topic))
+            if payload is None:
+                _log.error("message %d is larger than the broker's packet limit and was set aside", row.seq)
+                self._counters.set_aside += 1
+                self._outbox.set_aside(row.seq, _PACKET_TOO_LARGE)
+                return
+            self._counters.truncated += 1
+        self._sent_rows[connection.publish(topic, payload or b"")] = row
+
+    def _send_partials(self, connection: Connection, *, superseded: bool) -> None:
+        with self._lock:
+            waiting = list(self._partials)
+            self._partials.clear()
+        behind = superseded or connection.busy or self._free_window(connection) <= 0
+        for payload in waiting:
+            if behind or not connection.fits(self._topics.partial, payload):
+                self._counters.partials_dropped += 1
+            else:
+                connection.publish(self._topics.partial, payload, qos=0, expiry_s=wire.PARTIAL_EXPIRY_S)
+                self._counters.partials_sent += 1
+
+    def _free_window(self, connection: Connection) -> int:
+        return min(WINDOW, connection.limits.receive_maximum) - connection.in_flight
+
+    def _may_send(self, what: str) -> bool:
+        return self._held.get(what, 0.0) <= time.monotonic()
+
+    # -- answers ------------------------------------------------------------------------------------------
+
+    def _serve(self, connection: Connection, timeout_s: float) -> None:
+        for event in connection.service(timeout_s, self._wake_fd):
+            if isinstance(event, Acked):
+                self._on_ack(event)
+            elif isinstance(event, Lost):
+                self._on_lost(event)
+        if self._accepted:
+            self._outbox.mark_many(self._accepted)
+            self._counters.delivered += len(self._accepted)
+            self._accepted = []
+
+    def _on_ack(self, ack: Acked) -> None:
+        slot = self._sent_slots.pop(ack.mid, None)
+        row = self._sent_rows.pop(ack.mid, None)
+        if row is not None:
+            self._more = True
+        if ack.code < _FAILURE:
+            self._failures = 0
+            what = row.kind if row is not None else slot.topic if slot is not None else ""
+            if self._denials.pop(what, 0) and not self._denials:
+                self._reason, self._refused = "", False
+            if row is not None:
+                self._accepted.append((row.seq, ack.code))
+                self._counters.no_subscribers += ack.code == NO_SUBSCRIBERS
+        elif row is not None and ack.code in _UNFIT_CODES:
+            self._counters.set_aside += 1
+            self._outbox.set_aside(row.seq, ack.code)
+        else:
+            self._denied(ack, slot, row)
+
+    def _denied(self, ack: Acked, slot: _Slot | None, row: QueuedRow | None) -> None:
+        self._counters.denied += 1
+        if slot is not None:
+            slot.dirty = True
+        if row is not None:
+            self._outbox.count_attempts([row.seq], ack.code)
+        what = row.kind if row is not None else slot.topic if slot is not None else ""
+        if not self._may_send(what):
+            return  # one of a window that was sent together
+        self._denials[what] = self._denials.get(what, 0) + 1
+        wait_s = delay_s(self._denials[what], refused=True, jitter=self._jitter.random())
+        self._held[what] = time.monotonic() + wait_s
+        topic = (
+            slot.topic if slot is not None else self._topics.final if what == "final" else self._topics.gap
+        )
+        self._reason, self._refused = f"the broker refused a message on {topic}: {ack.name}", True
+        _log.warning("%s (next try in %.0f s)", self._reason, wait_s)
+
+    def _on_lost(self, lost: Lost) -> None:
+        with self._lock:
+            self._connection = None
+            self._partials.clear()
+        unanswered = [row.seq for row in self._sent_rows.values()]
+        self._sent_rows.clear()
+        self._sent_slots.clear()
+        self._outbox.count_attempts(unanswered)
+        self._failed(lost.cause, refused=lost.refused)

@@ -1,0 +1,319 @@
+"""The SQLite file of the outbox: the only SQL of the project.
+
+WAL with synchronous=FULL: a commit survives a power cut (NORMAL loses the last ones). The small
+auto-checkpoint keeps the WAL so short that a full disk can still be drained. Every sqlite3 error leaves as
+a StoreFault; callers decide what to do.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from edge_agent.outbox.rows import FaultKind, Row, StoreFault
+
+SCHEMA_VERSION = 1
+_BUSY_TIMEOUT_S = 5.0
+_SCHEMA = """
+CREATE TABLE rows (
+  seq INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  kind TEXT NOT NULL,
+  payload BLOB NOT NULL,
+  created_utc_ms INTEGER NOT NULL,
+  attempts INTEGER NOT NULL DEFAULT 0,
+  delivered_utc_ms INTEGER,
+  reason INTEGER,
+  state TEXT NOT NULL DEFAULT 'queued',
+  replayed INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX queued ON rows (seq) WHERE state = 'queued';
+CREATE INDEX delivered ON rows (delivered_utc_ms) WHERE state = 'delivered';
+CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO meta VALUES ('last_seq', 0), ('dropped', 0);
+PRAGMA user_version = 1;
+"""
+_KINDS: dict[int, FaultKind] = {
+    sqlite3.SQLITE_FULL: "full",
+    sqlite3.SQLITE_READONLY: "read_only",
+    sqlite3.SQLITE_CANTOPEN: "read_only",
+    sqlite3.SQLITE_PERM: "read_only",
+    sqlite3.SQLITE_CORRUPT: "corrupt",
+    sqlite3.SQLITE_NOTADB: "corrupt",
+    sqlite3.SQLITE_BUSY: "busy",
+    sqlite3.SQLITE_LOCKED: "busy",
+}
+
+
+class Database:
+    """One connection. Not locked: the Outbox serialises its callers."""
+
+    def __init__(self, path: Path, *, read_only: bool = False, check: bool = True) -> None:
+        """Open the file, make it when it is missing, and check it when it was not closed cleanly.
+
+        Raises:
+            StoreFault: also when the file is damaged or of a newer version.
+        """
+        self.path, self.read_only = path, read_only
+        unclean = path.with_name(path.name + "-wal").exists()
+        self._db = _connect(path, read_only=read_only)
+        try:
+            with _translated():
+                self._prepare(check=check and unclean)
+        except StoreFault:
+            self.close()
+            raise
+
+    def _prepare(self, *, check: bool) -> None:
+        db = self._db
+        if not self.read_only:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute("PRAGMA wal_autocheckpoint = 16")
+            db.execute("PRAGMA secure_delete = FAST")
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            raise StoreFault("corrupt", f"{self.path} is of a newer version ({version})")
+        if version == 0 and not self.read_only:
+            with self.transaction():
+                for statement in _SCHEMA.split(";"):
+                    db.execute(statement)
+        if check:  # costs a read of the whole file, so only after an unclean end
+            found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found != "ok":
+                raise StoreFault("corrupt", f"{self.path}: {found}")
+
+    def close(self) -> None:
+        """Close; the last one out checkpoints and removes the WAL."""
+        try:
+            self._db.close()
+        except sqlite3.Error:
+            return
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, durable on exit; any exception rolls back."""
+        with _translated():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    # -- inside a transaction ---------------------------------------------------------------------------
+
+    def last_seq(self) -> int:
+        """The highest number ever given."""
+        return self._meta("last_seq")
+
+    def set_last_seq(self, seq: int) -> None:
+        """Numbers go on above `seq`."""
+        self._db.execute("UPDATE meta SET value = ? WHERE key = 'last_seq'", (seq,))
+
+    def add_dropped(self, count: int) -> None:
+        """Count rows that were given up."""
+        self._db.execute("UPDATE meta SET value = value + ? WHERE key = 'dropped'", (count,))
+
+    def has_id(self, id: str) -> bool:  # noqa: A002 - the column's name
+        """Is a row with this id stored."""
+        return bool(self._db.execute("SELECT 1 FROM rows WHERE id = ?", (id,)).fetchone())
+
+    def insert(self, rows: Sequence[Row]) -> None:
+        """Add rows; rows that are already there stay as they are."""
+        self._db.executemany(
+            "INSERT OR IGNORE INTO rows (seq, id, kind, payload, created_utc_ms, attempts,"
+            " delivered_utc_ms, reason, state) VALUES (?,?,?,?,?,?,?,?,?)",
+            [
+                (r.seq, r.id, r.kind, r.payload, r.created_utc_ms, r.attempts, r.delivered_utc_ms, r.reason,
+                 'queued' if r.delivered_utc_ms is None else 'delivered')
+                for r in rows
+            ],
+        )  # fmt: skip
+
+    def replace_payload(self, seq: int, payload: bytes) -> None:
+        """Rewrite a row that nobody has seen yet."""
+        self._db.execute("UPDATE rows SET payload = ? WHERE seq = ?", (payload, seq))
+
+    def mark_delivered(self, marks: Sequence[tuple[int, int, int]]) -> None:
+        """Mark (seq, reason code, utc_ms) triples as delivered."""
+        self._db.executemany(
+            "UPDATE rows SET state = 'delivered', reason = ?2, delivered_utc_ms = ?3 WHERE seq = ?1",
+            marks,
+        )
+
+    def set_aside(self, seq: int, reason: int) -> None:
+        """Never send this row again unless it is replayed."""
+        self._db.execute(
+            "UPDATE rows SET state = 'aside', reason = ?, attempts = attempts + 1 WHERE seq = ?",
+            (reason, seq),
+        )
+
+    def count_attempts(self, seqs: Collection[int], reason: int | None) -> None:
+        """These were sent and not accepted."""
+        self._db.executemany(
+            "UPDATE rows SET attempts = attempts + 1, reason = ? WHERE seq = ?", [(reason, s) for s in seqs]
+        )
+
+    def delete_oldest_delivered(self, count: int) -> None:
+        """Forget the rows that were delivered first."""
+        self._db.execute(
+            "DELETE FROM rows WHERE seq IN (SELECT seq FROM rows WHERE state = 'delivered'"
+            " ORDER BY delivered_utc_ms LIMIT ?)",
+            (count,),
+        )
+
+    def take_oldest_queued(self, count: int, keep: int | None) -> list[tuple[int, int]]:
+        """Give up the oldest undelivered rows (not `keep`); their (seq, created_utc_ms)."""
+        found = self._db.execute(
+            "SELECT seq, created_utc_ms FROM rows WHERE state != 'delivered' AND seq IS NOT ?"
+            " ORDER BY seq LIMIT ?",
+            (keep, count),
+        ).fetchall()
+        self._db.executemany("DELETE FROM rows WHERE seq = ?", [(seq,) for seq, _ in found])
+        return found
+
+    def delete_delivered_before(self, utc_ms: int) -> int:
+        """Forget rows delivered before that time."""
+        query = "DELETE FROM rows WHERE state = 'delivered' AND delivered_utc_ms < ?"
+        return self._db.execute(query, (utc_ms,)).rowcount
+
+    def delete_all(self, *, delivered_only: bool) -> int:
+        """Empty the store."""
+        if delivered_only:
+            return self._db.execute("DELETE FROM rows WHERE state = 'delivered'").rowcount
+        return self._db.execute("DELETE FROM rows").rowcount
+
+    def requeue(self, *, since_utc_ms: int | None, from_seq: int | None) -> int:
+        """Queue delivered and set-aside rows again."""
+        return self._db.execute(
+            "UPDATE rows SET state = 'queued', replayed = 1, delivered_utc_ms = NULL"
+            " WHERE state != 'queued' AND created_utc_ms >= ? AND seq >= ?",
+            (since_utc_ms or 0, from_seq or 0),
+        ).rowcount
+
+    # -- reading ----------------------------------------------------------------------------------------
+
+    def read_live(self, after_seq: int, limit: int, kinds: Collection[str]) -> list[Row]:
+        """Queued rows above `after_seq` that were not replayed, oldest first."""
+        return self._read(
+            "SELECT * FROM rows WHERE state = 'queued' AND instr(?, kind) AND seq > ? AND replayed = 0"
+            " ORDER BY seq LIMIT ?",
+            (",".join(kinds), after_seq, limit),
+        )
+
+    def read_backlog(self, through_seq: int, limit: int, kinds: Collection[str]) -> list[Row]:
+        """All other queued rows, oldest first."""
+        return self._read(
+            "SELECT * FROM rows WHERE state = 'queued' AND instr(?, kind) AND (seq <= ? OR replayed = 1)"
+            " ORDER BY seq LIMIT ?",
+            (",".join(kinds), through_seq, limit),
+        )
+
+    def _read(self, query: str, given: tuple[str, int, int]) -> list[Row]:
+        with _translated():
+            return [_row(values) for values in self._db.execute(query, given)]
+
+    def counts(self) -> tuple[int, int, int, int | None]:
+        """(queued, delivered, set aside, creation time of the oldest queued row)."""
+        with _translated():
+            by_state = dict(self._db.execute("SELECT state, count(*) FROM rows GROUP BY state").fetchall())
+            oldest = self._db.execute(
+                "SELECT created_utc_ms FROM rows WHERE state = 'queued' ORDER BY seq LIMIT 1"
+            ).fetchone()
+        found = [by_state.get(state, 0) for state in ("queued", "delivered", "aside")]
+        return found[0], found[1], found[2], oldest[0] if oldest else None
+
+    def salvaged_last_seq(self) -> int:
+        """`last_seq` of a store that may be damaged; 0 when it cannot be read."""
+        try:
+            return self._meta("last_seq")
+        except StoreFault:
+            return 0
+
+    def dropped(self) -> int:
+        """Rows given up so far."""
+        return self._meta("dropped")
+
+    def used_bytes(self) -> int:
+        """Bytes of pages in use."""
+        with _translated():
+            size, pages, free = (
+                self._db.execute(query).fetchone()[0]
+                for query in ("PRAGMA page_size", "PRAGMA page_count", "PRAGMA freelist_count")
+            )
+        return int(size * (pages - free))
+
+    def all_rows(self) -> Iterator[tuple[Row, bool]]:
+        """Every row that can be read, with "was set aside": from both ends up to the damage."""
+        seen: set[int] = set()
+        for query in ("SELECT * FROM rows ORDER BY seq", "SELECT * FROM rows ORDER BY seq DESC"):
+            try:
+                for values in self._db.execute(query):
+                    row = _row(values)
+                    if row.seq in seen:
+                        break
+                    seen.add(row.seq)
+                    yield row, values[8] == "aside"
+            except (sqlite3.Error, StoreFault):
+                continue
+
+    def _meta(self, key: str) -> int:
+        with _translated():
+            found = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return int(found[0]) if found else 0
+
+
+def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+    if not read_only:
+        try:  # Born private; SQLite gives its side files the same mode.
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            kind: FaultKind = "full" if error.errno == errno.ENOSPC else "read_only"
+            raise StoreFault(kind, f"the outbox {path} cannot be opened: {error.strerror}") from error
+        mode = "mode=rw"
+    elif os.access(path.parent, os.W_OK) or path.with_name(path.name + "-wal").exists():
+        mode = "mode=ro"
+    else:
+        mode = "mode=ro&immutable=1"  # nobody can write here, and SQLite could not make its lock file
+    with _translated():
+        return sqlite3.connect(
+            f"{path.absolute().as_uri()}?{mode}",
+            uri=True,
+            timeout=_BUSY_TIMEOUT_S,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_IOERR) & 0xFF
+        raise StoreFault(_KINDS.get(code, "io"), f"the outbox database failed: {error}") from error
+
+
+def _row(values: tuple[object, ...]) -> Row:
+    seq, id_, kind, payload, created, attempts, delivered, reason, *_ = values
+    if not (isinstance(seq, int) and isinstance(id_, str) and isinstance(payload, bytes)):
+        raise StoreFault("corrupt", "the outbox holds a damaged row")
+    if kind not in ("final", "gap") or not isinstance(created, int) or not isinstance(attempts, int):
+        raise StoreFault("corrupt", "the outbox holds a damaged row")
+    return Row(
+        seq=seq,
+        id=id_,
+        kind="final" if kind == "final" else "gap",
+        payload=payload,
+        created_utc_ms=created,
+        attempts=attempts,
+        delivered_utc_ms=delivered if isinstance(delivered, int) else None,
+        reason=reason if isinstance(reason, int) else None,
+    )

@@ -1,0 +1,52 @@
+"""Rows and marks that the disk would not take, kept until it does. Bounded; not locked."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection
+
+import msgspec
+
+from edge_agent.outbox.policy import MEMORY_ROWS
+from edge_agent.outbox.rows import Row
+
+
+class MemoryLane:
+    """At most `MEMORY_ROWS` rows in the order of their seq, and what became of rows that are on disk."""
+
+    def __init__(self) -> None:
+        self.rows: OrderedDict[int, Row] = OrderedDict()
+        self.marks: dict[int, tuple[int, int]] = {}
+        """seq of a row on disk -> (reason code, utc_ms) of a delivery that could not be written down."""
+
+    def add(self, row: Row) -> list[Row]:
+        """Keep a row; the queued rows that had to go for it (a delivered one goes unsaid)."""
+        lost = []
+        while len(self.rows) >= MEMORY_ROWS:
+            delivered = next((r.seq for r in self.rows.values() if r.delivered_utc_ms is not None), None)
+            if delivered is not None:
+                del self.rows[delivered]
+            else:
+                lost.append(self.rows.popitem(last=False)[1])
+        self.rows[row.seq] = row
+        return lost
+
+    def queued(self, kinds: Collection[str]) -> list[Row]:
+        """Rows that wait, oldest first."""
+        return [r for r in self.rows.values() if r.delivered_utc_ms is None and r.kind in kinds]
+
+    def mark(self, seq: int, reason: int, utc_ms: int) -> None:
+        """A row was delivered, wherever it is kept."""
+        row = self.rows.get(seq)
+        if row is None:
+            self.marks[seq] = (reason, utc_ms)
+        else:
+            self.rows[seq] = msgspec.structs.replace(row, reason=reason, delivered_utc_ms=utc_ms)
+
+    def clear(self) -> None:
+        """Everything reached the disk."""
+        self.rows.clear()
+        self.marks.clear()
+
+    def __bool__(self) -> bool:
+        return bool(self.rows or self.marks)

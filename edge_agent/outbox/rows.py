@@ -1,0 +1,79 @@
+"""The values of the outbox."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+from edge_agent.errors import OutboxError
+from edge_agent.types import Value
+
+RowKind: TypeAlias = Literal["final", "gap"]
+FaultKind: TypeAlias = Literal["full", "read_only", "corrupt", "io", "busy"]
+
+
+class Row(Value, frozen=True):
+    """One queued message."""
+
+    seq: int
+    """The device's own number: gapless over finals and gaps, never used twice."""
+    id: str
+    kind: RowKind
+    payload: bytes
+    created_utc_ms: int
+    attempts: int = 0
+    """Times it was sent without being accepted."""
+    delivered_utc_ms: int | None = None
+    reason: int | None = None
+    """MQTT reason code of the last answer."""
+
+
+class Drop(Value, frozen=True):
+    """Queued rows that were given up, oldest first."""
+
+    first_seq: int
+    last_seq: int
+    count: int
+    from_utc_ms: int
+    """Creation time of the first of them."""
+    to_utc_ms: int
+
+
+GapMaker: TypeAlias = Callable[[int, str, Drop], bytes]
+"""(seq, id, what was dropped) -> payload of the gap that admits it."""
+
+
+class OutboxStats(Value, frozen=True):
+    """How the outbox stands."""
+
+    queued: int
+    delivered: int
+    """Rows kept for replay."""
+    set_aside: int
+    """Rows the broker can never take (too large); kept, not retried."""
+    in_memory: int
+    """Rows that are not on disk because the disk takes none; lost with the process."""
+    oldest_queued_age_s: float
+    size_bytes: int
+    dropped_over_quota: int
+    last_seq: int
+    state: Literal["durable", "memory"]
+    fault: str
+    """Why `state` is "memory", in words; empty when durable."""
+    corrupt_files: int
+    """Stores that were set aside as corrupt since the start."""
+
+
+class StoreFault(OutboxError):
+    """The database cannot do what was asked, by kind of failure."""
+
+    def __init__(self, kind: FaultKind, cause: str) -> None:
+        remedies: dict[FaultKind, str] = {
+            "full": "free space on the disk",
+            "read_only": "remount the disk writable",
+            "corrupt": "look at the set-aside file",
+            "io": "check the disk",
+            "busy": "end the other process that holds the outbox",
+        }
+        super().__init__(cause, remedy=remedies[kind])
+        self.kind: FaultKind = kind

@@ -1,0 +1,90 @@
+"""Fixtures: a real broker, and a subscriber that remembers."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from edge_agent.mqtt.private_broker import PrivateBroker
+
+
+@dataclass
+class Heard:
+    """One message as a subscriber got it."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+    qos: int
+    at: float
+
+    @property
+    def body(self) -> dict:
+        return json.loads(self.payload)
+
+
+@dataclass
+class Subscriber:
+    """An independent subscriber with a durable session, so that it survives broker restarts without loss."""
+
+    port: int
+    topic: str = "edge/#"
+    client_id: str = "subscriber"
+    heard: list[Heard] = field(default_factory=list)
+
+    def __enter__(self) -> Subscriber:
+        self._ready = threading.Event()
+        client = paho.Client(CallbackAPIVersion.VERSION2, client_id=self.client_id, protocol=paho.MQTTv5)
+        client.reconnect_delay_set(min_delay=1, max_delay=1)
+        client.on_connect = lambda c, *_: c.subscribe(self.topic, qos=1)
+        client.on_subscribe = lambda *_: self._ready.set()
+        client.on_message = lambda _c, _u, m: self.heard.append(
+            Heard(m.topic, bytes(m.payload), bool(m.retain), m.qos, time.monotonic())
+        )
+        session = Properties(PacketTypes.CONNECT)
+        # "Never": mosquitto 2.0 takes any other value as expired after a crash with the session connected.
+        session.SessionExpiryInterval = 0xFFFFFFFF
+        client.connect("127.0.0.1", self.port, clean_start=False, properties=session)
+        client.loop_start()
+        self._client = client
+        assert self._ready.wait(5), "the subscriber got no answer"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def on(self, suffix: str) -> list[Heard]:
+        """Messages whose topic ends so."""
+        return [m for m in list(self.heard) if m.topic.endswith(suffix)]
+
+
+def wait_until(condition: Callable[[], object], timeout_s: float = 10.0, what: str = "") -> None:
+    """Wait for a condition; fail with `what` when it does not come true in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what or condition}"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def broker() -> Iterator[PrivateBroker]:
+    """A running mosquitto that loses nothing it acknowledged; tests may kill and restart it."""
+    with PrivateBroker() as running:
+        yield running
+
+
+@pytest.fixture
+def subscriber(broker: PrivateBroker) -> Iterator[Subscriber]:
+    """A subscriber to everything under edge/."""
+    with Subscriber(broker.port) as listening:
+        yield listening
