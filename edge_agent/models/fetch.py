@@ -9,12 +9,13 @@ others.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 import urllib.parse
 from pathlib import Path
 
-from edge_agent.errors import DigestMismatch, DiskFull, FetchFailed, ModelError
+from edge_agent.errors import DiskFull, FetchFailed, ModelError
 from edge_agent.models import http, wheels
 from edge_agent.models.catalog import (
     CatalogFile,
@@ -35,9 +36,13 @@ from edge_agent.models.files import (
     sync_file,
     tree_bytes,
 )
+from edge_agent.models.manifest import prepared_source
+from edge_agent.models.prepare import prepare_locked
 from edge_agent.models.seal import check, seal
 from edge_agent.models.store import ModelStore
 from edge_agent.models.transport import Progress, ProgressFn, SourceFailed, quiet
+
+log = logging.getLogger(__name__)
 
 HUB_URL = "https://huggingface.co"
 """The hub's address; the environment's HF_ENDPOINT names a mirror."""
@@ -55,7 +60,7 @@ def pull(
     source: Source | None = None,
     progress: ProgressFn | None = None,
 ) -> Path:
-    """Bring a model into the store and return the directory of its published files; nothing to do when sound.
+    """Bring a model into the store, prepare it, and return the directory to load; nothing to do when sound.
 
     Args:
         source: the only source to try; by default those of the catalogue in order.
@@ -70,9 +75,23 @@ def pull(
         with locked(store.lock_path(model.name), model.name):
             if not _sound(model, store):
                 _fetch(model, store, (source,) if source else model.sources, progress or quiet)
+                shutil.rmtree(store.prepared_dir(model.name), ignore_errors=True)
+            _prepare(model.name, store)
     except OSError as error:
         raise _disk_error(error, model, store) from error
-    return store.source_dir(model.name)
+    return store.path(model.name)
+
+
+def _prepare(name: str, store: ModelStore) -> None:
+    """Make the prepared form unless a sound one is here; a model that cannot have one is used as
+    published."""
+    try:
+        if not (store.has_prepared(name) and store.path(name) == store.prepared_dir(name)):
+            prepare_locked(name, store)
+    except DiskFull:
+        raise
+    except ModelError as error:
+        log.warning("%s", error)
 
 
 def needed_bytes(model: CatalogModel, source: Source) -> int:
@@ -83,14 +102,18 @@ def needed_bytes(model: CatalogModel, source: Source) -> int:
 
 
 def _sound(model: CatalogModel, store: ModelStore) -> bool:
-    """True when the store holds exactly the catalogue's bytes."""
-    if not store.has_source(model.name):
-        return False
+    """True when the store holds exactly the catalogue's bytes, or the form prepared from them."""
     try:
-        manifest = check(store.source_dir(model.name))
-    except (DigestMismatch, ModelError):
+        if store.has_source(model.name):
+            digests = check(store.source_dir(model.name)).digests
+        elif store.has_prepared(model.name):
+            check(store.prepared_dir(model.name))
+            digests = prepared_source(store.prepared_dir(model.name))
+        else:
+            return False
+    except ModelError:
         return False
-    return all(manifest.digests.get(file.path) == file.sha256 for file in model.files)
+    return all(digests.get(file.path) == file.sha256 for file in model.files)
 
 
 def _fetch(model: CatalogModel, store: ModelStore, sources: tuple[Source, ...], progress: ProgressFn) -> None:

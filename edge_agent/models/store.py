@@ -66,16 +66,17 @@ class ModelStore:
         """True when a prepared form of the current format is here (not that it is sound)."""
         return prepared_is_current(self.prepared_dir(name))
 
-    def path(self, name: str) -> Path:
+    def path(self, name: str, *, compute_type: str = "int8") -> Path:
         """The directory to load: the prepared form, else the published files; sizes and times checked.
 
-        A damaged prepared form is passed over with a warning while the published files are sound.
+        The prepared form holds int8 weights, so it is for the int8 compute types only. A damaged one is
+        passed over with a warning while the published files are sound.
 
         Raises:
             ModelMissing: the model is not here.
             DigestMismatch: its files are damaged.
         """
-        if self.has_prepared(name):
+        if compute_type.startswith("int8") and self.has_prepared(name):
             try:
                 check(self.prepared_dir(name))
             except ModelError as error:
@@ -84,7 +85,17 @@ class ModelStore:
                 log.warning("prepared model passed over: %s", error.cause)
             else:
                 return self.prepared_dir(name)
-        self._require(name)
+        return self.published_dir(name)
+
+    def published_dir(self, name: str) -> Path:
+        """The directory of the published files; sizes and times checked.
+
+        Raises:
+            ModelMissing: they are not here.
+            DigestMismatch: they are damaged.
+        """
+        if not self.has_source(name):
+            raise self._missing(name)
         check(self.source_dir(name))
         return self.source_dir(name)
 
@@ -175,10 +186,6 @@ class ModelStore:
         if not valid_name(name):
             raise ModelMissing(f'"{name}" is not a model name', remedy="see: edge-agent models list")
         return self.root / name
-
-    def _require(self, name: str) -> None:
-        if not self.has_source(name):
-            raise self._missing(name)
 
     def _missing(self, name: str) -> ModelMissing:
         return ModelMissing(

