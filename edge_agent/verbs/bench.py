@@ -1,0 +1,212 @@
+"""`edge-agent bench`: measured figures on this device, and the ratio against a plain peer."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge_agent.bench import measure, report
+from edge_agent.bench.clips import Clip, load_clips
+from edge_agent.bench.peer import NAME as FASTER_WHISPER
+from edge_agent.bench.peer import FasterWhisper
+from edge_agent.errors import UsageError
+from edge_agent.models.store import ModelStore
+from edge_agent.opening import Recogniser, Wish, open_recogniser
+from edge_agent.types import SAMPLE_RATE_HZ, PcmFloat
+from edge_agent.verbs.bench_table import print_tables
+from edge_agent.verbs.common import Subparsers, add_json, models_dir, print_json, verb
+from edge_agent.verbs.recordings import decode_windows, find_speech
+from edge_agent.verbs.transcribe import add_recogniser_options, wish_of
+
+_DESCRIPTION = """\
+Measure this device.
+
+  latency     time of each recording: features, encoder and decoder of one utterance
+  throughput  seconds of audio per second, with all workers busy
+  accuracy    word (Chinese, Japanese, Korean: character) error rate, where a manifest.jsonl beside the
+              recordings says what is said
+
+With --against faster-whisper both sides decode the same recordings with the same model files, in turns, on
+the same cores. Loading models and reading files is not counted. Without FILES the bundled recordings are
+used; a folder stands for the recordings its manifest.jsonl names."""
+
+_RUNS = {"latency": 3, "throughput": 3, "accuracy": 1}
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the verb."""
+    parser = verb(
+        subparsers, "bench", "measure latency, throughput and accuracy on this device", _DESCRIPTION
+    )
+    parser.add_argument("what", nargs="?", choices=sorted(_RUNS), default="latency", help="default: latency")
+    parser.add_argument("files", nargs="*", metavar="FILE", type=Path)
+    parser.add_argument("--against", choices=[FASTER_WHISPER], help="measure this peer too")
+    parser.add_argument("--threads", type=_positive, metavar="N", help="CPUs to use (default: all allowed)")
+    parser.add_argument(
+        "--runs", type=_positive, metavar="N", help="times each is measured (default: 3, accuracy 1)"
+    )
+    parser.add_argument("--peer-beam", type=_positive, default=1, metavar="N", help="default: 1, greedy")
+    parser.add_argument("--references", type=Path, metavar="FILE", help="a manifest.jsonl kept elsewhere")
+    add_recogniser_options(parser)
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, then print."""
+    clips = load_clips(args.files or _samples(), language=args.language, manifest=args.references)
+    if args.what == "accuracy" and not any(clip.reference is not None for clip in clips):
+        raise UsageError(
+            "no recording has a reference text to compare with",
+            remedy="name one with --references manifest.jsonl, or measure latency",
+        )
+    allowed = os.sched_getaffinity(0)
+    threads = _pin(args.threads)
+    try:
+        result = _run(args, clips, threads)
+    finally:
+        os.sched_setaffinity(0, allowed)
+    if args.json:
+        print_json(result)
+    else:
+        print_tables(result)
+    return 0
+
+
+def _run(args: argparse.Namespace, clips: Sequence[Clip], threads: int) -> dict[str, Any]:
+    """Open both sides and measure them."""
+    runs = args.runs or _RUNS[args.what]
+    wish = msgspec.structs.replace(wish_of(args), words=False)
+    recogniser = open_recogniser(wish)
+    try:
+        recogniser.engine.warm_up()
+        peer = _open_peer(wish, recogniser, args, threads) if args.against else None
+        facts = {
+            "what": args.what,
+            "threads": threads,
+            "runs": runs,
+            "engine": recogniser.engine.info.kind,
+            "model": recogniser.engine.info.model,
+            "profile": recogniser.choice.profile.name,
+            "beam": recogniser.options.beam,
+            **({"peer_name": peer.label, "peer_beam": args.peer_beam} if peer else {}),
+        }
+        result = _measure(args, clips, recogniser, peer, runs)
+    finally:
+        recogniser.engine.close()
+    result["summary"] = {**facts, **result["summary"]}
+    return result
+
+
+def _measure(
+    args: argparse.Namespace,
+    clips: Sequence[Clip],
+    recogniser: Recogniser,
+    peer: FasterWhisper | None,
+    runs: int,
+) -> dict[str, Any]:
+    """Clips and summary; throughput times whole rounds, so each of its clips is timed once beside them."""
+    ours = _ours(recogniser)
+    theirs = peer.transcribe if peer else None
+    if args.what == "throughput":
+        rounds = runs * (2 if peer else 1)
+        with _progress("rounds", rounds, args) as done:
+            mine, others = measure.flow(
+                clips, ours, theirs, runs=runs, workers=recogniser.choice.workers, done=done
+            )
+        summary = report.throughput(sum(clip.duration_s for clip in clips), mine, others)
+        summary["workers"] = recogniser.choice.workers
+        runs = 1
+    with _progress("recordings", len(clips), args) as done:
+        pairs = measure.compare(clips, ours, theirs, runs=runs, done=done)
+    if args.what != "throughput":
+        summary = report.latency(pairs)
+    if args.what == "accuracy":
+        summary["sets"] = report.accuracy(pairs)
+    return {"clips": [report.clip_facts(pair) for pair in pairs], "summary": summary}
+
+
+def _ours(recogniser: Recogniser) -> measure.Transcribe:
+    """One utterance straight through the engine; what is longer is packed into windows first."""
+    engine, longest = recogniser.engine, recogniser.engine.info.max_audio_s
+
+    def transcribe(pcm: PcmFloat, language: str) -> str:
+        options = msgspec.structs.replace(recogniser.options, language=language)
+        if len(pcm) <= longest * SAMPLE_RATE_HZ:
+            return engine.transcribe(pcm, options=options).text
+        _, windows = find_speech(pcm, longest)
+        heard = decode_windows(engine, pcm, windows, options, workers=recogniser.choice.workers)
+        return " ".join(hypothesis.text for hypothesis in heard)
+
+    return transcribe
+
+
+def _open_peer(wish: Wish, recogniser: Recogniser, args: argparse.Namespace, threads: int) -> FasterWhisper:
+    """The peer on the published files of the model that ours was made from."""
+    engine = recogniser.choice.profile.engine
+    name = wish.model or recogniser.choice.profile.model_for(wish.language)
+    directory = Path(name)
+    if not directory.is_dir():
+        store = ModelStore(models_dir())
+        directory = store.source_dir(name)
+        if not store.has_source(name):
+            raise UsageError(
+                f"the published files of {name} are not in the store, only their prepared form",
+                remedy=f"fetch them with: edge-agent models pull {name}",
+            )
+    return FasterWhisper(
+        directory,
+        threads=threads,
+        beam=args.peer_beam,
+        compute_type=engine.compute_type,
+        device=engine.device,
+    )
+
+
+def _pin(wanted: int | None) -> int:
+    """Keep this process, and every thread it will start, to so many CPUs; answers how many."""
+    allowed = sorted(os.sched_getaffinity(0))
+    if wanted is not None and wanted > len(allowed):
+        raise UsageError(
+            f"{wanted} CPUs were asked for, {len(allowed)} may be used", remedy=f"use at most {len(allowed)}"
+        )
+    os.sched_setaffinity(0, allowed[:wanted])
+    return wanted or len(allowed)
+
+
+def _samples() -> list[Path]:
+    folder = Path(str(resources.files("edge_agent") / "samples"))
+    paths = sorted(folder.glob("*.flac"))
+    if not paths:
+        raise UsageError("the bundled recordings are missing", remedy="name a recording, or install again")
+    return paths
+
+
+@contextmanager
+def _progress(unit: str, count: int, args: argparse.Namespace) -> Iterator[Callable[[], None]]:
+    """A bar on stderr while a terminal watches."""
+    if args.quiet or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(unit), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(unit, total=count)
+        yield lambda: progress.advance(task)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
