@@ -52,6 +52,8 @@ class AlsaSource:
         self._nothing_since_ns = 0
         self._empty_reads = 0
         self._overruns = 0
+        self._period = 1
+        self._waiting = 0
         self._pause = threading.Event()  # never set: a wait that libfaketime leaves alone
 
     def open(self) -> None:
@@ -67,9 +69,9 @@ class AlsaSource:
         alsa = import_alsaaudio()
         name = pcm_name(self._device, alsa.cards())
         pcm = self._open_pcm(alsa, name, SAMPLE_RATE_HZ)
-        native_hz = hardware_rate_hz(self._proc, pcm.info())
-        if native_hz not in {0, pcm.info()["rate"]}:
-            # ALSA would convert, and its own converter is poor; ours is not.
+        native_hz = hardware_rate_hz(self._proc, pcm.info()) or pcm.info()["rate"]
+        if native_hz != SAMPLE_RATE_HZ:
+            # Again with that rate: its period fits, and ALSA's converter, which is poor, stays out of it.
             pcm.close()
             pcm = self._open_pcm(alsa, name, native_hz)
         info = pcm.info()
@@ -84,6 +86,8 @@ class AlsaSource:
         for descriptor, events in pcm.polldescriptors():
             self._poll.register(descriptor, events)
         self._pcm = pcm
+        self._period = info["period_size"]
+        self._waiting = 0  # frames known to wait in the device
         self._empty_reads = self._overruns = 0
         self._call(pcm.read)  # starts the capture; there is nothing to take yet
 
@@ -97,14 +101,11 @@ class AlsaSource:
             raise self._lost("is not open")
         deadline_ns = self._clock.monotonic_ns() + int(timeout_s * 1e9)
         while True:
-            left_ms = (deadline_ns - self._clock.monotonic_ns()) / 1e6
-            ready = self._poll.poll(left_ms) if left_ms > 0 else []
-            if not ready:
+            # Some plugins wake the poll once per period, not while data waits: a backlog is read without it.
+            if self._waiting < self._period and not self._wait(deadline_ns):
                 self._count_empty(timeout_s)
                 return None
-            events = self._call(self._pcm.polldescriptors_revents, ready)
-            if not events:
-                continue
+            self._waiting = 0
             frames, data = self._call(self._pcm.read)
             if frames > 0:
                 self._empty_reads = self._overruns = 0
@@ -117,6 +118,14 @@ class AlsaSource:
         pcm, self._pcm = self._pcm, None
         if pcm is not None:
             pcm.close()
+
+    def _wait(self, deadline_ns: int) -> bool:
+        """True when the device has something, be it an error; False at the deadline."""
+        while (left_ms := (deadline_ns - self._clock.monotonic_ns()) / 1e6) > 0:
+            ready = self._poll.poll(left_ms)
+            if ready and self._call(self._pcm.polldescriptors_revents, ready):
+                return True
+        return False
 
     def _open_pcm(self, alsa: Any, name: str, rate_hz: int) -> Any:
         return self._call(
@@ -135,7 +144,7 @@ class AlsaSource:
         pcm: Pcm16 = np.frombuffer(data, "<i2").reshape(-1, self.channels)[:frames]
         for _ in range(3):
             before_ns = self._clock.monotonic_ns()
-            waiting = max(0, self._call(self._pcm.avail))
+            self._waiting = waiting = max(0, self._call(self._pcm.avail))
             now_ns = self._clock.monotonic_ns()
             if now_ns - before_ns < 2_000_000:  # else we were held up between the two and they do not match
                 break

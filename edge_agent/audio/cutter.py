@@ -22,7 +22,7 @@ from edge_agent.types import FRAME_SAMPLES, SAMPLE_RATE_HZ, Cut, Gap, Utterance,
 _log = logging.getLogger(__name__)
 _NS_PER_SAMPLE = 1_000_000_000 // SAMPLE_RATE_HZ
 _FRAME_S = FRAME_SAMPLES / SAMPLE_RATE_HZ
-_IDLE_S = 2 * _FRAME_S  # nobody speaks: wake up half as often
+_IDLE_S = 4 * _FRAME_S  # nobody speaks: wake up less often, and find the caches warm
 _READ_S = 0.25  # how long a read may wait; bounds the time to stop
 
 
@@ -159,7 +159,7 @@ class Cutter:
         while not self._stopping.is_set():
             self._progress += 1
             self._apply_requests()
-            speaking = any(stream.open for stream in self._streams)
+            speaking = any(stream.active for stream in self._streams)
             try:
                 item = self._ring.read(min_s=_FRAME_S if speaking else _IDLE_S, timeout_s=_READ_S)
             except EndOfAudio:

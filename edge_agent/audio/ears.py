@@ -45,6 +45,8 @@ class _Outage:
 
     cause: GapCause
     told_ns: int
+    due_ns: int
+    """When the next piece is told."""
     pieces: int = 0
 
 
@@ -65,6 +67,7 @@ class Ears:
         self._timeline: Timeline | None = None
         self._outage: _Outage | None = None
         self._is_open = False
+        self._born_ns = 0
         self._tries = 0
         self._reason = ""
         self._ended = False
@@ -126,6 +129,7 @@ class Ears:
     # --- the thread ---
 
     def _run(self) -> None:
+        self._born_ns = self._clock.monotonic_ns()
         try:
             while not self._stopping.is_set():
                 self._progress += 1
@@ -170,8 +174,11 @@ class Ears:
         start_ns = timeline.place(frames, block.start_ns)
         self._frames += frames
         # A slow cutter holds back a recording; a microphone cannot be held back.
-        wait = not self._source.paced
-        self._dropped += self._ring.write(block.pcm, start_ns, wait=wait, timeout_s=60.0 if wait else 0.0)
+        while not self._source.paced and not self._ring.wait_room(frames, _READ_S):
+            self._progress += 1
+            if self._stopping.is_set():
+                return
+        self._dropped += self._ring.write(block.pcm, start_ns)
 
     def _begin(self, start_ns: int) -> Timeline:
         """A new unbroken stretch; closes the gap before it."""
@@ -189,25 +196,25 @@ class Ears:
         return self._timeline
 
     def _break(self, cause: GapCause, now_ns: int) -> None:
-        """Sound is missing from the last frame on, or, when there was none yet, from now."""
+        """Sound is missing from the last frame on, or, when there was none yet, from the start."""
         if self._outage is None:
-            self._outage = _Outage(cause, now_ns if self._timeline is None else self._timeline.end_ns)
+            missing_ns = self._born_ns if self._timeline is None else self._timeline.end_ns
+            self._outage = _Outage(cause, missing_ns, now_ns + int(_PIECES_S[0] * 1e9))
         elif self._outage.cause != cause:
             self._tell(now_ns - _LATEST_NS)
             self._outage.cause = cause
         self._timeline = None
 
     def _open(self) -> bool:
-        began_ns = self._clock.monotonic_ns()
         try:
             self._source.open()
         except CaptureError as error:
-            self._lose(error, began_ns)
+            self._lose(error)
             return False
         self._is_open = True
         return True
 
-    def _lose(self, error: CaptureError, began_ns: int | None = None) -> None:
+    def _lose(self, error: CaptureError) -> None:
         """The device is away: say so once, close it, wait a little."""
         if self._reason != str(error):
             _log.warning("%s", error)
@@ -215,7 +222,7 @@ class Ears:
         if self._is_open:
             self._losses += 1
         self._close()
-        self._break("unplug", self._clock.monotonic_ns() if began_ns is None else began_ns)
+        self._break("unplug", self._clock.monotonic_ns())
         self._tell_some()
         self._stopping.wait(_BACK_OFF_S[min(self._tries, len(_BACK_OFF_S) - 1)])
         self._tries += 1
@@ -235,10 +242,12 @@ class Ears:
         """While sound is missing, tell the part that is certain, at growing intervals."""
         if self._outage is None:
             return
-        now_ns = self._clock.monotonic_ns() - _LATEST_NS
-        interval_s = _PIECES_S[min(self._outage.pieces, len(_PIECES_S) - 1)]
-        if now_ns - self._outage.told_ns >= interval_s * 1e9:
-            self._tell(now_ns)
+        now_ns = self._clock.monotonic_ns()
+        if now_ns >= self._outage.due_ns:
+            self._outage.pieces += 1
+            interval_s = _PIECES_S[min(self._outage.pieces, len(_PIECES_S) - 1)]
+            self._outage.due_ns = now_ns + int(interval_s * 1e9)
+            self._tell(now_ns - _LATEST_NS)
 
     def _tell(self, until_ns: int) -> None:
         outage = self._outage
@@ -247,4 +256,3 @@ class Ears:
         duration_ms = (until_ns - outage.told_ns) / 1e6
         self._ring.gap(Gap(start_ns=outage.told_ns, duration_ms=duration_ms, cause=outage.cause))
         outage.told_ns = until_ns
-        outage.pieces += 1

@@ -10,6 +10,9 @@ from edge_agent.audio.source import AudioSource
 from edge_agent.clock import Clock
 from edge_agent.errors import ConfigError
 
+_AFTER_S = 2.0
+"""Silence after a recording, longer than any endpoint: it ends in a final of its own, in a loop too."""
+
 
 def open_source(url: str, *, channels: int, clock: Clock, paced: bool = True) -> AudioSource:
     """The source that `url` names; not opened yet.
@@ -36,7 +39,7 @@ def open_source(url: str, *, channels: int, clock: Clock, paced: bool = True) ->
                 channels=channels,
                 paced=paced,
                 loop=loop,
-                gap_s=0 if loop else 2,
+                gap_s=_AFTER_S,
             )
     if kind == "alsa" and rest:
         from edge_agent.audio.alsa import AlsaSource

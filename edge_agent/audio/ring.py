@@ -69,21 +69,24 @@ class Ring:
                 self._set_format(rate_hz, channels)
             self._items.append(_Span(self._tail, self._tail, start_ns))
 
-    def write(self, pcm: Pcm16, start_ns: int, *, wait: bool = False, timeout_s: float = 1.0) -> int:
+    def wait_room(self, frames: int, timeout_s: float) -> bool:
+        """For a writer that can be held back: wait until `frames` fit. False: they do not yet."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: self._tail - self._head + min(frames, len(self._buffer)) <= len(self._buffer),
+                timeout_s,
+            )
+
+    def write(self, pcm: Pcm16, start_ns: int) -> int:
         """Append int16[frames, channels]; `start_ns` is the time of its first frame.
 
-        With `wait` the writer is held back while the ring is full, up to the time-out; without it, or after
-        it, the oldest frames make room. Returns the number of frames dropped.
+        When the ring is full the oldest frames make room. Returns the number of frames dropped.
         """
         frames = len(pcm)
         capacity = len(self._buffer)
         if frames > capacity:
-            return self._write_large(pcm, start_ns, wait=wait, timeout_s=timeout_s)
+            return self._write_large(pcm, start_ns)
         with self._changed:
-            if wait:
-                self._changed.wait_for(
-                    lambda: self._closed or self._tail - self._head + frames <= capacity, timeout_s
-                )
             span = self._items[-1] if self._items else None
             if not isinstance(span, _Span) or span.end is not None:
                 span = _Span(self._tail, self._tail, start_ns)
@@ -202,12 +205,12 @@ class Ring:
             lost = Gap(start_ns=start_ns, duration_ms=(end_ns - start_ns) / 1e6, cause="overload")
             self._items.appendleft(lost)
 
-    def _write_large(self, pcm: Pcm16, start_ns: int, *, wait: bool, timeout_s: float) -> int:
+    def _write_large(self, pcm: Pcm16, start_ns: int) -> int:
         step = max(1, len(self._buffer) // 2)
         dropped = 0
         for first in range(0, len(pcm), step):
             at_ns = start_ns + first * 1_000_000_000 // self._rate
-            dropped += self.write(pcm[first : first + step], at_ns, wait=wait, timeout_s=timeout_s)
+            dropped += self.write(pcm[first : first + step], at_ns)
         return dropped
 
 

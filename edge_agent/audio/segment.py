@@ -99,6 +99,11 @@ class Segmenter:
         return self._start if self._announced else None
 
     @property
+    def active(self) -> bool:
+        """True in an utterance and in what may become one."""
+        return self._start >= 0
+
+    @property
     def speech_end_sample(self) -> int:
         """Where the speech of the open utterance ends so far."""
         return self._now if self._quiet_from is None else self._quiet_from

@@ -44,9 +44,9 @@ class Stream:
         self._synced = False
 
     @property
-    def open(self) -> bool:
-        """True between the start and the end of an utterance."""
-        return self.segmenter.start_sample is not None
+    def active(self) -> bool:
+        """True when there is, or may be, an utterance."""
+        return self.segmenter.active
 
     @property
     def start_ns(self) -> int:
