@@ -13,14 +13,17 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def search_path() -> tuple[Path, ...]:
-    """EDGE_AGENT_PROFILES, /etc, those in an installed package, those of a source checkout."""
+    """EDGE_AGENT_PROFILES, /etc, then those of the installed package or of the source checkout."""
     named = os.environ.get("EDGE_AGENT_PROFILES")
     if named and not Path(named).is_dir():
         raise ConfigError(
             f"EDGE_AGENT_PROFILES names {named}, which is not a directory", remedy="correct or unset it"
         )
     own = (Path(named),) if named else ()
-    return (*own, Path("/etc/edge-agent/profiles.d"), PACKAGE / "_profiles", PACKAGE.parent / "profiles")
+    # Beside an installed package another project's `profiles` may lie: only a checkout looks there.
+    packaged = PACKAGE / "_profiles"
+    shipped = packaged if packaged.is_dir() else PACKAGE.parent / "profiles"
+    return (*own, Path("/etc/edge-agent/profiles.d"), shipped)
 
 
 def load_all(places: Sequence[Path] | None = None) -> dict[str, Loaded]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -40,15 +40,19 @@ def run(args: argparse.Namespace) -> int:
     loaded = load_all()
     if args.action == "show":
         return _show(args.name, loaded, as_json=args.json)
-    profiles = [entry.profile for entry in loaded.values()]
-    ordered = sorted(profiles, key=lambda p: (p.abstract, -p.match.priority, p.name))
+    profiles = ordered(entry.profile for entry in loaded.values())
     if args.json:
-        print_json([msgspec.to_builtins(profile) for profile in ordered])
+        print_json([msgspec.to_builtins(profile) for profile in profiles])
     elif args.markdown:
-        print(markdown(ordered), end="")
+        print(markdown(profiles), end="")
     else:
-        _list(ordered)
+        _list(profiles)
     return 0
+
+
+def ordered(profiles: Iterable[Profile]) -> list[Profile]:
+    """In the order in which they are tried, those that are only extended last."""
+    return sorted(profiles, key=lambda p: (p.abstract, -p.match.priority, p.name))
 
 
 def markdown(profiles: list[Profile]) -> str:
