@@ -24,3 +24,32 @@ def delay_s(failures: int, *, refused: bool, jitter: float) -> float:
         return CAP_S
     bound = min(CAP_S, BASE_S * 2.0 ** min(failures - 1, 10))
     return max(FLOOR_S, jitter * bound)
+
+
+class Holds:
+    """Topics that the broker refused, each with the time of its next try (seconds, any steady clock)."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+        self._refusals: dict[str, int] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._refusals)
+
+    def open(self, what: str, now_s: float) -> bool:
+        """May it be tried."""
+        return self._until.get(what, now_s) <= now_s
+
+    def refused(self, what: str, now_s: float, *, jitter: float) -> float | None:
+        """Hold it back; the wait in seconds, None when it is held already (a whole window was refused)."""
+        if not self.open(what, now_s):
+            return None
+        self._refusals[what] = self._refusals.get(what, 0) + 1
+        wait_s = delay_s(self._refusals[what], refused=True, jitter=jitter)
+        self._until[what] = now_s + wait_s
+        return wait_s
+
+    def accepted(self, what: str) -> bool:
+        """It was taken; True when that ended a refusal."""
+        self._until.pop(what, None)
+        return self._refusals.pop(what, None) is not None

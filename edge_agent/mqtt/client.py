@@ -13,6 +13,7 @@ import select
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from typing import TypeAlias
 
 import paho.mqtt.client as paho
@@ -22,7 +23,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from edge_agent.errors import BrokerError, BrokerRefused, BrokerUnreachable
+from edge_agent.errors import BrokerRefused, BrokerUnreachable
+from edge_agent.mqtt import refusals
 from edge_agent.mqtt.settings import Endpoint, MqttSettings, endpoint, password, tls_context
 from edge_agent.mqtt.wire import CONTENT_TYPE
 from edge_agent.types import Value
@@ -30,13 +32,10 @@ from edge_agent.types import Value
 __all__ = ["Acked", "Connection", "Limits", "Lost", "Message", "MqttSettings", "Will"]
 
 NO_SUBSCRIBERS = 0x10
-_FAILURE = 0x80
 _ACK_TIMEOUT_S = 30.0
 _DEFAULT_RECEIVE_MAXIMUM = 65_535  # MQTT 5, 3.2.2.3.3
 _PROTOCOL_MAXIMUM = 268_435_455  # MQTT 5, 1.5.5: the largest length a packet can state
 _PACKET_OVERHEAD = 64  # fixed header, lengths, packet id and the properties we set, rounded up
-# CONNACK and DISCONNECT codes that say "not now" rather than "not you" (MQTT 5, 2.4).
-_PASSING_CODES = frozenset({0x80, 0x88, 0x89, 0x8B, 0x8D, 0x93, 0x96, 0x98, 0x9C, 0x9D, 0x9F})
 
 
 class Will(Value, frozen=True):
@@ -90,6 +89,7 @@ class Connection:
         self._events: list[Event] = []
         self._unacked: dict[int, float] = {}
         self._connack: ReasonCode | None = None
+        self._suback: ReasonCode | None = None
         self._lost: Lost | None = None
         self._closing = False
         self._last_error = ""
@@ -121,6 +121,7 @@ class Connection:
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
         client.on_message = self._on_message
+        client.on_subscribe = self._on_subscribe
         client.on_log = self._on_log
         client.on_socket_open = _no_delay
         if self._settings.username:
@@ -138,39 +139,26 @@ class Connection:
             BrokerUnreachable: no answer, not now, or gone again at once.
             BrokerRefused: login, certificate, permission or protocol version refused.
         """
-        deadline = time.monotonic() + self._settings.connect_timeout_s
+        url = self._settings.url
         try:
             self._client.connect(
                 self._where.host, self._where.port, keepalive=self._settings.keepalive_s, clean_start=True
             )
         except OSError as error:
-            raise _connect_error(self._settings.url, error) from error
+            raise refusals.of_socket(url, error) from error
         self._last_rx = time.monotonic()
-        while self._connack is None and self._lost is None and time.monotonic() < deadline:
-            self._serve(min(0.25, max(0.0, deadline - time.monotonic())), None)
-        if self._connack is not None and not self._connack.is_failure:
-            self._events.clear()
-            return self.limits
-        self.close()
-        raise self._login_error()
+        self._await(lambda: self._connack is not None)
+        answer, lost = self._connack, self._lost
+        if answer is None or answer.is_failure:
+            self.close()
+            raise refusals.of_login(url, answer, lost.cause if lost else None, self._last_error)
+        self._events.clear()
+        return self.limits
 
-    def _login_error(self) -> BrokerError:
-        url = self._settings.url
-        if self._connack is not None:
-            code = self._connack.value
-            kind = BrokerUnreachable if code in _PASSING_CODES else BrokerRefused
-            return kind(
-                f"the broker at {url} refused the connection: {self._connack.getName()}", remedy=_remedy(code)
-            )
-        if "SSL" in self._last_error or "alert" in self._last_error:
-            return BrokerRefused(
-                f"the broker at {url} refused our certificate: {self._last_error}",
-                remedy="check mqtt.cert_file and mqtt.key_file against the broker's CA",
-            )
-        said = self._lost.cause if self._lost else "no MQTT answer in time"
-        return BrokerUnreachable(
-            f"no connection to the broker at {url}: {said}", remedy="is it an MQTT 5 broker"
-        )
+    def _await(self, answered: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + self._settings.connect_timeout_s
+        while not answered() and self._lost is None and time.monotonic() < deadline:
+            self._serve(min(0.25, max(0.0, deadline - time.monotonic())), None)
 
     @property
     def alive(self) -> bool:
@@ -230,12 +218,30 @@ class Connection:
         return info.mid
 
     def subscribe(self, topic_filter: str, *, qos: int = 1) -> None:
-        """Ask for messages; they come as `Message` events."""
+        """Ask for messages; they come as `Message` events.
+
+        Raises:
+            BrokerRefused: no permission.
+            BrokerUnreachable: no answer.
+        """
+        self._suback = None
         self._client.subscribe(topic_filter, options=SubscribeOptions(qos=qos))
+        self._await(lambda: self._suback is not None)
+        self._check_granted(topic_filter, self._suback)
+
+    def _check_granted(self, topic_filter: str, answer: ReasonCode | None) -> None:
+        if answer is None:
+            said = self._lost.cause if self._lost else "no answer in time"
+            raise BrokerUnreachable(f"subscribing to {topic_filter} failed: {said}", remedy="try again")
+        if answer.is_failure:
+            raise BrokerRefused(
+                f"the broker refused the subscription to {topic_filter}: {answer.getName()}",
+                remedy="ask its operator for the permission to read",
+            )
 
     def service(self, timeout_s: float, wake_fd: int | None = None) -> list[Event]:
         """Wait for the socket or `wake_fd` (an eventfd), at most `timeout_s`; serve it and tell what came."""
-        self._serve(timeout_s, wake_fd)
+        self._serve(0.0 if self._events else timeout_s, wake_fd)
         events, self._events = self._events, []
         return events
 
@@ -249,7 +255,7 @@ class Connection:
         if wake_fd is not None:
             poller.register(wake_fd, select.POLLIN)
         pending = isinstance(held, ssl.SSLSocket) and held.pending() > 0
-        for fd, happened in poller.poll(0 if pending or self._events else round(timeout_s * 1000)):
+        for fd, happened in poller.poll(0 if pending else round(timeout_s * 1000)):
             if fd == wake_fd:
                 os.eventfd_read(fd)
             else:
@@ -321,7 +327,7 @@ class Connection:
             cause = f"the broker ended the connection: {reason.getName()}"
         else:
             cause = self._last_error or "the connection was lost"
-        refused = by_broker and reason.value >= _FAILURE and reason.value not in _PASSING_CODES
+        refused = by_broker and refusals.is_refusal(reason.value)
         self._lost = Lost(cause=cause, refused=refused)
         self._events.append(self._lost)
 
@@ -336,6 +342,16 @@ class Connection:
             Message(topic=message.topic, payload=bytes(message.payload), retain=message.retain)
         )
 
+    def _on_subscribe(
+        self,
+        _client: paho.Client,
+        _userdata: object,
+        _mid: int,
+        reasons: list[ReasonCode],
+        _properties: Properties | None,
+    ) -> None:
+        self._suback = reasons[0]
+
     def _on_log(self, _client: paho.Client, _userdata: object, level: int, text: str) -> None:
         if level == LogLevel.MQTT_LOG_ERR:
             self._last_error = text
@@ -345,31 +361,3 @@ def _no_delay(_client: paho.Client, _userdata: object, sock: object) -> None:
     # Without it, a small packet waits for the acknowledgement of the one before, up to 40 ms.
     if isinstance(sock, socket.socket):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def _connect_error(url: str, error: OSError) -> BrokerError:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return BrokerRefused(
-            f"the certificate of the broker at {url} is not trusted: {error.verify_message}",
-            remedy="set mqtt.ca_file to the CA that signed it and use the host name it names",
-        )
-    if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
-        return BrokerRefused(
-            f"no TLS with the broker at {url}: {error.reason or error}",
-            remedy="check that the port speaks TLS, and mqtt.cert_file against the broker's CA",
-        )
-    said = error.strerror or str(error) or type(error).__name__
-    return BrokerUnreachable(
-        f"no connection to the broker at {url}: {said}", remedy="start the broker, or set mqtt.url"
-    )
-
-
-def _remedy(code: int) -> str:
-    remedies = {
-        0x84: "use a broker that speaks MQTT 5",
-        0x85: "choose another device.id",
-        0x86: "check mqtt.username and mqtt.password_file",
-        0x87: "check mqtt.username, mqtt.password_file and the broker's permissions",
-        0x8A: "ask the broker's operator to lift the ban",
-    }
-    return remedies.get(code, "see the broker's log")

@@ -13,103 +13,30 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
 
 from edge_agent.clock import Clock
 from edge_agent.errors import BrokerError, BrokerRefused, ConfigError
 from edge_agent.mqtt import wire
-from edge_agent.mqtt.backoff import delay_s
-from edge_agent.mqtt.client import NO_SUBSCRIBERS, Acked, Connection, Lost, Will
+from edge_agent.mqtt.backoff import Holds, delay_s
+from edge_agent.mqtt.client import NO_SUBSCRIBERS, Acked, Connection, Lost
+from edge_agent.mqtt.presence import Presence, Slot
+from edge_agent.mqtt.queue import ROW_KINDS, CourierStatistics, Queue, QueuedRow
+from edge_agent.mqtt.refusals import FAILURE
 from edge_agent.mqtt.settings import MqttSettings
 from edge_agent.mqtt.wire import Topics
-from edge_agent.types import State, Value
+from edge_agent.types import State
 
 _log = logging.getLogger(__name__)
+
+__all__ = ["Courier", "CourierStatistics", "Queue", "QueuedRow"]
 
 WINDOW = 20
 """Unacknowledged rows at most; brokers queue beyond 20 by default, and more gains nothing on a LAN."""
 _TICK_S = 1.0
-_FAILURE = 0x80
 _PACKET_TOO_LARGE = 0x95
 _UNFIT_CODES = frozenset({0x99})  # payload format invalid: no later try can succeed
 _PARTIALS_HELD = 8
-_KINDS = ("final", "gap")
-
-
-class QueuedRow(Protocol):
-    """What the courier needs to know of a row."""
-
-    @property
-    def seq(self) -> int: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def payload(self) -> bytes: ...
-
-
-class Queue(Protocol):
-    """The durable queue that the courier empties. No method raises because of a bad disk."""
-
-    @property
-    def last_seq(self) -> int:
-        """The highest number ever given."""
-        ...
-
-    def next_batch(
-        self, limit: int, *, after_seq: int = 0, skip: Collection[int] = (), kinds: Collection[str] = _KINDS
-    ) -> Sequence[QueuedRow]:
-        """Undelivered rows, those above `after_seq` first."""
-        ...
-
-    def mark_many(self, marks: Sequence[tuple[int, int]]) -> None:
-        """The broker took these (seq, reason code)."""
-        ...
-
-    def set_aside(self, seq: int, reason_code: int) -> None:
-        """The broker can never take this row."""
-        ...
-
-    def count_attempts(self, seqs: Collection[int], reason_code: int | None = None) -> None:
-        """These were sent and not accepted."""
-        ...
-
-    def tend(self) -> None:
-        """Housekeeping, once a second."""
-        ...
-
-
-class CourierStatistics(Value, frozen=True):
-    """Counters since the start, and how the connection stands."""
-
-    connected: bool
-    refused: bool
-    """The broker answers and says no (login, certificate, permission)."""
-    reason: str
-    """Why there is no connection, or what is refused; empty when all is well."""
-    connects: int
-    failures_in_a_row: int
-    delivered: int
-    no_subscribers: int
-    """Of those delivered: nobody listened."""
-    denied: int
-    truncated: int
-    set_aside: int
-    partials_sent: int
-    partials_dropped: int
-    in_flight: int
-
-
-class _Slot:
-    """A retained message: what it should say, and whether the broker knows."""
-
-    def __init__(self, topic: str, *, qos: int, expiry_s: int | None = None) -> None:
-        self.topic, self.qos, self.expiry_s = topic, qos, expiry_s
-        self.payload: bytes | None = None
-        self.dirty = False
-
-    def set(self, payload: bytes) -> None:
-        self.payload, self.dirty = payload, True
 
 
 class _Counters:
@@ -145,26 +72,17 @@ class Courier:
         self.failure: BaseException | None = None
         """What ended the thread, when something did."""
         self._settings, self._topics, self._outbox = settings, topics, outbox
-        self._clock, self._boot_id = clock, boot_id
         self._jitter = jitter or random.Random()  # noqa: S311 - spreads load, guards nothing
+        self._presence = Presence(topics, clock=clock, boot_id=boot_id)
         self._lock = threading.Lock()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._status = _Slot(topics.status, qos=1)
-        self._slots = (
-            self._status,
-            _Slot(topics.info, qos=1),
-            _Slot(topics.health, qos=0, expiry_s=wire.HEALTH_EXPIRY_S),
-        )
-        self._state: State = "online"
-        self._since_utc_ms = clock.utc_ms()
         self._partials: deque[bytes] = deque(maxlen=_PARTIALS_HELD)
         self._counters = _Counters()
         self._connection: Connection | None = None
         self._sent_rows: dict[int, QueuedRow] = {}
-        self._sent_slots: dict[int, _Slot] = {}
+        self._sent_slots: dict[int, Slot] = {}
         self._accepted: list[tuple[int, int]] = []
-        self._held: dict[str, float] = {}
-        self._denials: dict[str, int] = {}
+        self._holds = Holds()
         self._live_after = 0
         self._more = True
         self._failures = 0
@@ -172,7 +90,6 @@ class Courier:
         self._next_try = self._next_tick = 0.0
         self._stop_at: float | None = None
         self._farewell = False
-        self.set_status("online", ())
         self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
 
     # -- for the other threads ----------------------------------------------------------------------------
@@ -193,26 +110,17 @@ class Courier:
 
     def set_status(self, state: State, reasons: Sequence[str] = ()) -> None:
         """Publish this state, now and after each connect; `since` moves when the state changes."""
-        with self._lock:
-            if state != self._state:
-                self._state, self._since_utc_ms = state, self._clock.utc_ms()
-            self._status.set(
-                wire.encode_status(
-                    state=state, since_utc_ms=self._since_utc_ms, reasons=reasons, boot_id=self._boot_id
-                )
-            )
+        self._presence.set_status(state, reasons)
         self._wake()
 
     def set_info(self, facts: Mapping[str, object]) -> None:
         """Publish these facts, now and after each connect."""
-        with self._lock:
-            self._slots[1].set(wire.encode_info(facts))
+        self._presence.set_info(facts)
         self._wake()
 
     def set_health(self, gauges: Mapping[str, object]) -> None:
         """Publish these gauges, now and after each connect."""
-        with self._lock:
-            self._slots[2].set(wire.encode_health(gauges))
+        self._presence.set_health(gauges)
         self._wake()
 
     def publish_partial(self, payload: bytes) -> None:
@@ -300,7 +208,9 @@ class Courier:
 
     def _connect(self) -> None:
         try:
-            connection = Connection(self._settings, client_id=self._topics.device_id, will=self._will())
+            connection = Connection(
+                self._settings, client_id=self._topics.device_id, will=self._presence.will()
+            )
             connection.connect()
         except (BrokerError, ConfigError) as error:
             refused = isinstance(error, BrokerRefused | ConfigError)
@@ -309,21 +219,11 @@ class Courier:
         self._counters.connects += 1
         self._reason, self._refused = "", False
         self._live_after, self._more = self._outbox.last_seq, True
-        self._held.clear()
+        self._holds = Holds()
+        self._presence.reborn()
         with self._lock:
-            for slot in self._slots:
-                slot.dirty = slot.payload is not None
             self._connection = connection
         _log.info("connected to %s", self._settings.url)
-
-    def _will(self) -> Will:
-        payload = wire.encode_status(
-            state="offline",
-            since_utc_ms=self._clock.utc_ms(),
-            reasons=("connection lost",),
-            boot_id=self._boot_id,
-        )
-        return Will(topic=self._topics.status, payload=payload)
 
     def _failed(self, reason: str, *, refused: bool) -> None:
         self._failures += 1
@@ -339,7 +239,7 @@ class Courier:
         if now >= self._stop_at:
             connection.disconnect(0.1)
         elif self._farewell:
-            if self._sent_slots or self._status.dirty:
+            if self._sent_slots or self._presence.status.dirty:
                 return False
             connection.disconnect(min(1.0, self._stop_at - now))
         else:
@@ -359,23 +259,22 @@ class Courier:
         self._send_partials(connection, superseded=sent > 0)
 
     def _send_slots(self, connection: Connection) -> None:
-        for slot in self._slots:
-            if self._free_window(connection) <= 0:
-                return
-            with self._lock:
-                payload, dirty, slot.dirty = slot.payload, slot.dirty, False
-            if not dirty or payload is None or not self._may_send(slot.topic):
-                continue
-            if not connection.fits(slot.topic, payload):
-                self._reason = f"{slot.topic} is larger than the broker's packet limit"
-                continue
-            mid = connection.publish(slot.topic, payload, qos=slot.qos, retain=True, expiry_s=slot.expiry_s)
-            if slot.qos:
-                self._sent_slots[mid] = slot
+        for slot, payload in self._presence.due():
+            if self._free_window(connection) <= 0 or not self._may_send(slot.topic):
+                self._presence.again(slot)
+            elif not connection.fits(slot.topic, payload):
+                self._reason = f"the message for {slot.topic} is larger than the broker's packet limit"
+                _log.error(self._reason)
+            else:
+                mid = connection.publish(
+                    slot.topic, payload, qos=slot.qos, retain=True, expiry_s=slot.expiry_s
+                )
+                if slot.qos:
+                    self._sent_slots[mid] = slot
 
     def _send_rows(self, connection: Connection) -> int:
         room = self._free_window(connection)
-        kinds = [kind for kind in _KINDS if self._may_send(kind)]
+        kinds = [kind for kind in ROW_KINDS if self._may_send(kind)]
         if room <= 0 or not self._more or not kinds:
             return 0
         self._more = False  # before reading: a row appended meanwhile sets it again
@@ -389,7 +288,7 @@ class Courier:
         return len(rows)
 
     def _send_row(self, connection: Connection, row: QueuedRow) -> None:
-        topic = self._topics.final if row.kind == "final" else self._topics.gap
+        topic = self._topic_of(row)
         payload: bytes | None = row.payload
         if not connection.fits(topic, row.payload):
             payload = wire.shrink_transcript(row.payload, connection.payload_room(topic))
@@ -413,11 +312,14 @@ class Courier:
                 connection.publish(self._topics.partial, payload, qos=0, expiry_s=wire.PARTIAL_EXPIRY_S)
                 self._counters.partials_sent += 1
 
+    def _topic_of(self, row: QueuedRow) -> str:
+        return self._topics.final if row.kind == "final" else self._topics.gap
+
     def _free_window(self, connection: Connection) -> int:
         return min(WINDOW, connection.limits.receive_maximum) - connection.in_flight
 
     def _may_send(self, what: str) -> bool:
-        return self._held.get(what, 0.0) <= time.monotonic()
+        return self._holds.open(what, time.monotonic())
 
     # -- answers ------------------------------------------------------------------------------------------
 
@@ -437,37 +339,34 @@ class Courier:
         row = self._sent_rows.pop(ack.mid, None)
         if row is not None:
             self._more = True
-        if ack.code < _FAILURE:
-            self._failures = 0
-            what = row.kind if row is not None else slot.topic if slot is not None else ""
-            if self._denials.pop(what, 0) and not self._denials:
-                self._reason, self._refused = "", False
-            if row is not None:
+            if ack.code < FAILURE:
                 self._accepted.append((row.seq, ack.code))
                 self._counters.no_subscribers += ack.code == NO_SUBSCRIBERS
-        elif row is not None and ack.code in _UNFIT_CODES:
-            self._counters.set_aside += 1
-            self._outbox.set_aside(row.seq, ack.code)
-        else:
-            self._denied(ack, slot, row)
+                self._taken(row.kind)
+            elif ack.code in _UNFIT_CODES:
+                self._counters.set_aside += 1
+                self._outbox.set_aside(row.seq, ack.code)
+            else:
+                self._outbox.count_attempts([row.seq], ack.code)
+                self._denied(row.kind, self._topic_of(row), ack)
+        elif slot is not None:
+            if ack.code < FAILURE:
+                self._taken(slot.topic)
+            else:
+                self._presence.again(slot)
+                self._denied(slot.topic, slot.topic, ack)
 
-    def _denied(self, ack: Acked, slot: _Slot | None, row: QueuedRow | None) -> None:
+    def _taken(self, what: str) -> None:
+        self._failures = 0  # only now: a broker that accepts the login and then throws us out is no success
+        if self._holds.accepted(what) and not self._holds:
+            self._reason, self._refused = "", False
+
+    def _denied(self, what: str, topic: str, ack: Acked) -> None:
         self._counters.denied += 1
-        if slot is not None:
-            slot.dirty = True
-        if row is not None:
-            self._outbox.count_attempts([row.seq], ack.code)
-        what = row.kind if row is not None else slot.topic if slot is not None else ""
-        if not self._may_send(what):
-            return  # one of a window that was sent together
-        self._denials[what] = self._denials.get(what, 0) + 1
-        wait_s = delay_s(self._denials[what], refused=True, jitter=self._jitter.random())
-        self._held[what] = time.monotonic() + wait_s
-        topic = (
-            slot.topic if slot is not None else self._topics.final if what == "final" else self._topics.gap
-        )
-        self._reason, self._refused = f"the broker refused a message on {topic}: {ack.name}", True
-        _log.warning("%s (next try in %.0f s)", self._reason, wait_s)
+        wait_s = self._holds.refused(what, time.monotonic(), jitter=self._jitter.random())
+        if wait_s is not None:
+            self._reason, self._refused = f"the broker refused a message on {topic}: {ack.name}", True
+            _log.warning("%s (next try in %.0f s)", self._reason, wait_s)
 
     def _on_lost(self, lost: Lost) -> None:
         with self._lock:

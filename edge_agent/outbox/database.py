@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edge_agent.outbox.rows import FaultKind, Row, StoreFault
+from edge_agent.types import Value
 
 SCHEMA_VERSION = 1
 _BUSY_TIMEOUT_S = 5.0
@@ -32,6 +33,7 @@ CREATE TABLE rows (
   replayed INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX queued ON rows (seq) WHERE state = 'queued';
+CREATE INDEX aside ON rows (seq) WHERE state = 'aside';
 CREATE INDEX delivered ON rows (delivered_utc_ms) WHERE state = 'delivered';
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO meta VALUES ('last_seq', 0), ('dropped', 0);
@@ -49,6 +51,18 @@ _KINDS: dict[int, FaultKind] = {
 }
 
 
+class Counts(Value, frozen=True):
+    """Fill of the database."""
+
+    queued: int = 0
+    delivered: int = 0
+    set_aside: int = 0
+    oldest_queued_utc_ms: int | None = None
+    used_bytes: int = 0
+    dropped: int = 0
+    last_seq: int = 0
+
+
 class Database:
     """One connection. Not locked: the Outbox serialises its callers."""
 
@@ -59,7 +73,8 @@ class Database:
             StoreFault: also when the file is damaged or of a newer version.
         """
         self.path, self.read_only = path, read_only
-        unclean = path.with_name(path.name + "-wal").exists()
+        self._counted: tuple[tuple[int, int], Counts] | None = None
+        unclean = path.with_name(path.name + "-wal").exists() and not read_only
         self._db = _connect(path, read_only=read_only)
         try:
             with _translated():
@@ -123,7 +138,8 @@ class Database:
 
     def has_id(self, id: str) -> bool:  # noqa: A002 - the column's name
         """Is a row with this id stored."""
-        return bool(self._db.execute("SELECT 1 FROM rows WHERE id = ?", (id,)).fetchone())
+        with _translated():
+            return bool(self._db.execute("SELECT 1 FROM rows WHERE id = ?", (id,)).fetchone())
 
     def insert(self, rows: Sequence[Row]) -> None:
         """Add rows; rows that are already there stay as they are."""
@@ -220,35 +236,39 @@ class Database:
         with _translated():
             return [_row(values) for values in self._db.execute(query, given)]
 
-    def counts(self) -> tuple[int, int, int, int | None]:
-        """(queued, delivered, set aside, creation time of the oldest queued row)."""
+    def counts(self) -> Counts:
+        """Numbers of rows and bytes; counted anew only after a change, by whichever process."""
         with _translated():
-            by_state = dict(self._db.execute("SELECT state, count(*) FROM rows GROUP BY state").fetchall())
-            oldest = self._db.execute(
-                "SELECT created_utc_ms FROM rows WHERE state = 'queued' ORDER BY seq LIMIT 1"
-            ).fetchone()
-        found = [by_state.get(state, 0) for state in ("queued", "delivered", "aside")]
-        return found[0], found[1], found[2], oldest[0] if oldest else None
+            version = (self._db.total_changes, self._one("PRAGMA data_version"))
+            if self._counted is None or self._counted[0] != version:
+                self._counted = (version, self._count())
+            return self._counted[1]
 
-    def salvaged_last_seq(self) -> int:
-        """`last_seq` of a store that may be damaged; 0 when it cannot be read."""
-        try:
-            return self._meta("last_seq")
-        except StoreFault:
-            return 0
+    def _count(self) -> Counts:
+        oldest = self._db.execute(
+            "SELECT created_utc_ms FROM rows WHERE state = 'queued' ORDER BY seq LIMIT 1"
+        ).fetchone()
+        return Counts(
+            queued=self._one("SELECT count(*) FROM rows WHERE state = 'queued'"),
+            delivered=self._one("SELECT count(*) FROM rows WHERE state = 'delivered'"),
+            set_aside=self._one("SELECT count(*) FROM rows WHERE state = 'aside'"),
+            oldest_queued_utc_ms=oldest[0] if oldest else None,
+            used_bytes=self.used_bytes(),
+            dropped=self._meta("dropped"),
+            last_seq=self._meta("last_seq"),
+        )
 
-    def dropped(self) -> int:
-        """Rows given up so far."""
-        return self._meta("dropped")
+    def has_delivered_before(self, utc_ms: int) -> bool:
+        """Is there a row that was delivered before that time."""
+        query = "SELECT 1 FROM rows WHERE state = 'delivered' AND delivered_utc_ms < ? LIMIT 1"
+        with _translated():
+            return bool(self._db.execute(query, (utc_ms,)).fetchone())
 
     def used_bytes(self) -> int:
         """Bytes of pages in use."""
         with _translated():
-            size, pages, free = (
-                self._db.execute(query).fetchone()[0]
-                for query in ("PRAGMA page_size", "PRAGMA page_count", "PRAGMA freelist_count")
-            )
-        return int(size * (pages - free))
+            pages = self._one("PRAGMA page_count") - self._one("PRAGMA freelist_count")
+            return pages * self._one("PRAGMA page_size")
 
     def all_rows(self) -> Iterator[tuple[Row, bool]]:
         """Every row that can be read, with "was set aside": from both ends up to the damage."""
@@ -268,6 +288,9 @@ class Database:
         with _translated():
             found = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return int(found[0]) if found else 0
+
+    def _one(self, query: str) -> int:
+        return int(self._db.execute(query).fetchone()[0])
 
 
 def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:

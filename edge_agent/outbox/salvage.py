@@ -54,7 +54,7 @@ def copy(kept: Path, into: Database, last_seq: int) -> int:
             rows.append(row)
             if was_aside:
                 aside.append((row.seq, row.reason or 0))
-        highest = max(highest, source.salvaged_last_seq(), *(row.seq for row in rows), 0)
+        highest = max(highest, _remembered(source), *(row.seq for row in rows))
         source.close()
     with into.transaction():
         into.insert(rows)
@@ -62,3 +62,10 @@ def copy(kept: Path, into: Database, last_seq: int) -> int:
             into.set_aside(seq, reason)
         into.set_last_seq(highest)
     return highest
+
+
+def _remembered(source: Database) -> int:
+    try:
+        return source.last_seq()
+    except StoreFault:
+        return 0
