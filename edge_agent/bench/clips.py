@@ -19,6 +19,7 @@ from edge_agent.errors import UsageError
 from edge_agent.types import SAMPLE_RATE_HZ, Value
 
 _FOLDERS_ABOVE = 3
+_NO_LANGUAGE = "und"  # BCP-47 for recordings without speech
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -64,11 +65,12 @@ def load_clips(paths: Iterable[Path], *, language: str, manifest: Path | None = 
     for path in _expanded(paths):
         entry = _entry(path, manifest)
         known = entry is not None and entry.reference in FIT_REFERENCES
+        spoken = entry.language if entry and entry.language != _NO_LANGUAGE else ""
         clips.append(
             Clip(
                 file=str(path),
                 pcm=read_audio(path),
-                language=language or (entry.language if entry else "") or "en",
+                language=language or spoken or "en",
                 set=(entry.set if entry else "") or path.parent.name,
                 reference=entry.text if entry and known else None,
             )

@@ -58,14 +58,23 @@ class FasterWhisper:
             ) from error
 
     def transcribe(self, pcm: PcmFloat, language: str) -> str:
-        """The text of float32[samples] at 16 kHz; "auto" lets it detect the language."""
-        segments, _ = self._model.transcribe(
-            pcm,
-            language=None if language == "auto" else language.split("-", maxsplit=1)[0],
-            beam_size=self._beam,
-            temperature=0.0,
-            condition_on_previous_text=False,
-            vad_filter=False,
-        )
-        # The segments are decoded while they are read.
-        return " ".join(segment.text.strip() for segment in segments)
+        """The text of float32[samples] at 16 kHz; "auto" lets it detect the language.
+
+        Raises:
+            UsageError: it does not know the language.
+        """
+        try:
+            segments, _ = self._model.transcribe(
+                pcm,
+                language=None if language == "auto" else language.split("-", maxsplit=1)[0],
+                beam_size=self._beam,
+                temperature=0.0,
+                condition_on_previous_text=False,
+                vad_filter=False,
+            )
+            # The segments are decoded while they are read.
+            return " ".join(segment.text.strip() for segment in segments)
+        except ValueError as error:
+            raise UsageError(
+                f"{NAME}: {str(error).partition('(')[0]}", remedy="correct the language"
+            ) from error

@@ -42,28 +42,46 @@ _RUNS = {"latency": 3, "throughput": 3, "accuracy": 1}
 
 
 def add_parser(subparsers: Subparsers) -> None:
-    """Add the verb."""
+    """Add the verb. Options may stand before or after the word that says what to measure."""
     parser = verb(
         subparsers, "bench", "measure latency, throughput and accuracy on this device", _DESCRIPTION
     )
-    parser.add_argument("what", nargs="?", choices=sorted(_RUNS), default="latency", help="default: latency")
-    parser.add_argument("files", nargs="*", metavar="FILE", type=Path)
+    _add_options(parser)
+    parser.set_defaults(run=run, what="latency", files=[])
+    kinds = parser.add_subparsers(metavar="latency|throughput|accuracy")
+    for what in _RUNS:
+        # Without defaults of its own it leaves alone what was given before the word.
+        kind = kinds.add_parser(
+            what,
+            argument_default=argparse.SUPPRESS,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            description=_DESCRIPTION,
+        )
+        kind.add_argument("-v", "--verbose", action="count", help=argparse.SUPPRESS)
+        kind.add_argument("-q", "--quiet", action="store_true", help=argparse.SUPPRESS)
+        _add_options(kind)
+        kind.add_argument("files", nargs="*", metavar="FILE", type=Path)
+        kind.set_defaults(what=what)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--against", choices=[FASTER_WHISPER], help="measure this peer too")
     parser.add_argument("--threads", type=_positive, metavar="N", help="CPUs to use (default: all allowed)")
     parser.add_argument(
         "--runs", type=_positive, metavar="N", help="times each is measured (default: 3, accuracy 1)"
     )
-    parser.add_argument("--peer-beam", type=_positive, default=1, metavar="N", help="default: 1, greedy")
+    parser.add_argument("--peer-beam", type=_positive, metavar="N", help="default: 1, greedy")
     parser.add_argument("--references", type=Path, metavar="FILE", help="a manifest.jsonl kept elsewhere")
     add_recogniser_options(parser)
     add_json(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, then print."""
-    clips = load_clips(args.files or _samples(), language=args.language, manifest=args.references)
-    if args.what == "accuracy" and not any(clip.reference is not None for clip in clips):
+    clips = load_clips(args.files or _samples(), language=args.language or "", manifest=args.references)
+    if args.what == "accuracy":
+        clips = [clip for clip in clips if clip.reference is not None]
+    if not clips:
         raise UsageError(
             "no recording has a reference text to compare with",
             remedy="name one with --references manifest.jsonl, or measure latency",
@@ -97,7 +115,7 @@ def _run(args: argparse.Namespace, clips: Sequence[Clip], threads: int) -> dict[
             "model": recogniser.engine.info.model,
             "profile": recogniser.choice.profile.name,
             "beam": recogniser.options.beam,
-            **({"peer_name": peer.label, "peer_beam": args.peer_beam} if peer else {}),
+            **({"peer_name": peer.label, "peer_beam": args.peer_beam or 1} if peer else {}),
         }
         result = _measure(args, clips, recogniser, peer, runs)
     finally:
@@ -165,7 +183,7 @@ def _open_peer(wish: Wish, recogniser: Recogniser, args: argparse.Namespace, thr
     return FasterWhisper(
         directory,
         threads=threads,
-        beam=args.peer_beam,
+        beam=args.peer_beam or 1,
         compute_type=engine.compute_type,
         device=engine.device,
     )

@@ -41,23 +41,21 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def add_recogniser_options(parser: argparse.ArgumentParser) -> None:
-    """The options that choose how to recognise."""
-    parser.add_argument("--model", default="", metavar="NAME|DIR", help="instead of the profile's model")
-    parser.add_argument("--profile", default="auto", metavar="NAME", help="default: auto")
-    parser.add_argument(
-        "--language", default="", metavar="TAG", help='for example "de", or "auto" to detect (default: en)'
-    )
+    """The options that choose how to recognise; what is not given is None."""
+    parser.add_argument("--model", metavar="NAME|DIR", help="instead of the profile's model")
+    parser.add_argument("--profile", metavar="NAME", help="instead of the one that fits this machine")
+    parser.add_argument("--language", metavar="TAG", help='for example "de", or "auto" (default: en)')
     parser.add_argument("--beam", type=_beam, metavar="N", help="1 is greedy (default: the profile's)")
 
 
 def wish_of(args: argparse.Namespace) -> Wish:
     """What these options ask for."""
-    model = args.model
+    model = args.model or ""
     if model and Path(model).is_dir():
         model = str(Path(model).resolve())
     return Wish(
         models_dir=models_dir(),
-        profile=args.profile,
+        profile=args.profile or "auto",
         model=model,
         language=args.language or "en",
         beam=args.beam,
