@@ -16,7 +16,7 @@ BITS_32 = {"aarch64": "armv8l", "x86_64": "i686"}
 """What a 32-bit program sees on a 64-bit kernel; libraries must match the program."""
 
 LOW_MEMORY_BYTES = 300 << 20
-"""Free memory below which a model of the smallest kind may not load (peak of whisper-base: 297 MB)."""
+"""Free memory below which a model of the smallest kind may not load (peak of whisper-base: 294 MB)."""
 
 
 def device(raw: RawFacts) -> Device:

@@ -55,6 +55,7 @@ class _NvmlGpu(msgspec.Struct):
     name: str = ""
     compute: tuple[int, int] | None = None
     vram_bytes: int | None = None
+    shares_memory: bool = False
 
 
 class _NvmlReport(msgspec.Struct):
@@ -84,7 +85,8 @@ def find(report: str, *, compatible: Sequence[str], pci: Sequence[str], driver: 
     if tegra:
         version = next((gpu.driver for gpu in told.gpus if gpu.driver), _driver_version(driver))
         name, compute = tegra
-        return Found(gpus=(Gpu(name=f"NVIDIA {name}", compute=compute, integrated=True, driver=version),))
+        own = Gpu(name=f"NVIDIA {name}", compute=compute, integrated=True, driver=version)
+        return Found(gpus=(own, *(gpu for gpu in told.gpus if gpu.vram_bytes)))
     if not told.gpus and (pci or driver):
         why = "; ".join(told.notes) or "its driver does not answer"
         where = f"an NVIDIA GPU is on the PCI bus ({pci[0]})" if pci else "an NVIDIA driver is loaded"
@@ -113,7 +115,13 @@ def _from_json(report: str) -> Found:
     except msgspec.MsgspecError:
         return Found(notes=("the report of the NVIDIA driver cannot be read",))
     gpus = tuple(
-        Gpu(name=gpu.name, compute=gpu.compute, vram_bytes=gpu.vram_bytes, driver=told.driver)
+        Gpu(
+            name=gpu.name,
+            compute=gpu.compute,
+            vram_bytes=gpu.vram_bytes,
+            integrated=gpu.shares_memory,
+            driver=told.driver,
+        )
         for gpu in told.gpus
     )
     return Found(gpus=gpus, notes=(told.error,) if told.error else ())

@@ -10,6 +10,9 @@ import ctypes
 import json
 import sys
 
+_NOT_SUPPORTED = 3
+"""NVML_ERROR_NOT_SUPPORTED: what a GPU without memory of its own answers when asked for it."""
+
 
 class _Memory(ctypes.Structure):
     _fields_ = (
@@ -20,7 +23,7 @@ class _Memory(ctypes.Structure):
 
 
 def report() -> dict[str, object]:
-    """{"driver", "gpus": [{"name", "compute", "vram_bytes"}]}, or {"error"} in words."""
+    """{"driver", "gpus": [{"name", "compute", "vram_bytes", "shares_memory"}]}, or {"error"} in words."""
     try:
         library = ctypes.CDLL("libnvidia-ml.so.1")
     except OSError as error:
@@ -45,11 +48,12 @@ def _gpu(library: ctypes.CDLL, index: int) -> dict[str, object] | None:
         return None
     major, minor, memory = ctypes.c_int(), ctypes.c_int(), _Memory()
     unknown = library.nvmlDeviceGetCudaComputeCapability(handle, ctypes.byref(major), ctypes.byref(minor))
-    shared = library.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory))
+    refused = library.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory))
     return {
         "name": _text(library.nvmlDeviceGetName, handle),
         "compute": None if unknown else [major.value, minor.value],
-        "vram_bytes": None if shared else memory.total,
+        "vram_bytes": None if refused else memory.total,
+        "shares_memory": refused == _NOT_SUPPORTED,
     }
 
 

@@ -84,7 +84,9 @@ def _amounts(match: Match, device: Device) -> tuple[list[str], list[str]]:
         unfit.append(f"it needs {match.min_usable_cpus:g} CPUs, {cpus:g} may be used here")
     if match.max_usable_cpus and cpus > match.max_usable_cpus:
         unfit.append(f"it is for machines of at most {match.max_usable_cpus:g} CPUs, here are {cpus:g}")
-    if ram_mb < match.min_usable_ram_mb:
+    if not ram_mb:
+        reasons.append("how much memory there is cannot be told, so that was not judged")
+    elif ram_mb < match.min_usable_ram_mb:
         unfit.append(f"it needs {match.min_usable_ram_mb} MB of memory, {ram_mb} MB may be used here")
     elif match.min_usable_ram_mb:
         reasons.append(f"{ram_mb} MB of memory may be used and it needs {match.min_usable_ram_mb}")

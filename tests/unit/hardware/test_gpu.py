@@ -43,6 +43,14 @@ def test_datacentre_ampere_has_another_compute_capability() -> None:
     assert _find(xml.format("GeForce RTX 3090")).gpus[0].compute == (8, 6)
 
 
+def test_card_beside_the_gpu_of_the_board() -> None:
+    """Industrial boards carry a card besides the GPU on the processor; both count, each once."""
+    report = """{"gpus": [{"name": "Orin (nvgpu)", "compute": [8, 7], "shares_memory": true},
+                          {"name": "NVIDIA RTX 6000", "compute": [8, 9], "vram_bytes": 51527024640}]}"""
+    found = _find(report, compatible=("nvidia,tegra234",))
+    assert [(g.name, g.integrated) for g in found.gpus] == [("NVIDIA Orin", True), ("NVIDIA RTX 6000", False)]
+
+
 def test_unknown_architecture_leaves_the_compute_capability_open() -> None:
     """A card newer than the table is still recognised."""
     found = _find("<gpu id='0'><product_name>NVIDIA X</product_name></gpu>")

@@ -56,10 +56,11 @@ def test_card(driver: pytest.MonkeyPatch) -> None:
 
 
 def test_memory_that_is_not_told(driver: pytest.MonkeyPatch) -> None:
-    """On a Jetson the memory query is not supported; that is no fault."""
+    """A GPU without memory of its own does not support the question; that is no fault."""
     driver.setenv("FAKE_NVML", "shared")
     found = _found()
     assert found.gpus[0].vram_bytes is None
+    assert found.gpus[0].integrated
     assert found.notes == ()
 
 

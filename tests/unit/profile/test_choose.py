@@ -135,6 +135,18 @@ def test_gpu_that_will_not_do(gpus: tuple[Gpu, ...], why: str) -> None:
     assert why in dict(choice.rejected)["card"]
 
 
+def test_gpu_profiles_that_cannot_use_the_gpu_are_pointed_to() -> None:
+    """The idle GPU is explained even when GPU profiles exist."""
+    choice = _choose(device(gpus=(Gpu(name="Old", compute=(6, 1)),)), PLAIN, CARD)
+    assert any("Old (compute 6.1) found; no GPU profile can use it" in reason for reason in choice.reasons)
+
+
+def test_unknown_memory_does_not_reject() -> None:
+    """A machine that hides its memory is served, and that is said."""
+    choice = _choose(device(usable_ram_bytes=0, ram_bytes=0, usable_cpus=8.0, cores=8), ROOMY)
+    assert "how much memory there is cannot be told, so that was not judged" in choice.reasons
+
+
 def test_shared_memory_counts_for_a_gpu_on_the_processor() -> None:
     """A Jetson's GPU has the machine's memory, whatever the driver says."""
     orin = Gpu(name="NVIDIA Orin", compute=(8, 7), integrated=True)

@@ -31,6 +31,18 @@ def test_slow_cores_do_not_count() -> None:
     assert workers(AUTO, device(cores=8, usable_cpus=8.0, core_kinds=kinds)) == 2
 
 
+def test_fast_cores_with_hyperthreads() -> None:
+    """A laptop of two fast cores with two threads each and eight slow ones: two."""
+    kinds = (CoreKind(name="fast", count=4), CoreKind(name="slow", count=8, fast=False))
+    laptop = device(cores=12, physical_cores=10, usable_cpus=12.0, core_kinds=kinds)
+    assert workers(AUTO, laptop) == 2
+
+
+def test_unknown_memory_gives_one_worker() -> None:
+    """What cannot be told is not counted on."""
+    assert workers(AUTO, device(usable_ram_bytes=0)) == 1
+
+
 def test_a_quota_below_the_fast_cores_binds() -> None:
     """The tightest of quota and cores."""
     kinds = (CoreKind(name="big", count=4), CoreKind(name="little", count=4, fast=False))
