@@ -13,8 +13,8 @@ from edge_agent.profile.schema import Profile
 from edge_agent.types import Device
 
 WORKER_RAM_BYTES = 107 << 20
-"""What each further worker adds while it encodes 30 s of audio with whisper-base (measured: peaks of 294 MB with
-one worker, 616 MB with four)."""
+"""What each further worker adds while it encodes 30 s of audio with whisper-base (measured: peaks of 294 MB
+with one worker, 616 MB with four)."""
 
 
 def fast_cores(device: Device) -> int:

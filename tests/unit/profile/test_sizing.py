@@ -49,7 +49,7 @@ def test_a_quota_below_the_fast_cores_binds() -> None:
     assert workers(AUTO, device(cores=8, usable_cpus=3.0, core_kinds=kinds)) == 3
 
 
-@pytest.mark.parametrize(("ram", "expected"), [(400 << 20, 1), (550 << 20, 1), (700 << 20, 3), (8 * GIB, 4)])
+@pytest.mark.parametrize(("ram", "expected"), [(400 << 20, 1), (550 << 20, 1), (720 << 20, 3), (8 * GIB, 4)])
 def test_memory_bounds_the_workers(ram: int, expected: int) -> None:
     """Each further worker needs its own working memory."""
     assert workers(AUTO, device(usable_ram_bytes=ram)) == expected
