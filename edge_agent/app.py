@@ -27,7 +27,7 @@ from edge_agent.health.checks import AgentReport
 from edge_agent.ledger import Ledger
 from edge_agent.mqtt import wire
 from edge_agent.mqtt.publisher import Courier
-from edge_agent.mqtt.settings import MqttSettings
+from edge_agent.mqtt.settings import MqttSettings, endpoint, password, tls_context
 from edge_agent.opening import Recogniser, Wish
 from edge_agent.outbox.store import Outbox
 from edge_agent.profile.schema import Profile
@@ -239,8 +239,16 @@ class Agent:
 
 
 def mqtt_settings(config: Config) -> MqttSettings:
-    """The [mqtt] table as the client takes it."""
-    return MqttSettings(**msgspec.structs.asdict(config.mqtt))
+    """The [mqtt] table as the client takes it, checked before anything is started.
+
+    Raises:
+        ConfigError: no usable address, or a file it names cannot be used.
+    """
+    made = MqttSettings(**msgspec.structs.asdict(config.mqtt))
+    password(made)
+    if endpoint(made.url).tls:
+        tls_context(made)
+    return made
 
 
 def wish_of(config: Config, models_dir: Path) -> Wish:

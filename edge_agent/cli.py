@@ -42,7 +42,8 @@ files:
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(named: str | None) -> argparse.ArgumentParser:
+    """All verbs, or only the one that is named: the others' modules need not be imported then."""
     parser = argparse.ArgumentParser(
         prog="edge-agent",
         description="Speech recognition on the device: microphone in, transcripts out over MQTT. "
@@ -52,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"edge-agent {__version__}")
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for name in _VERBS:
+    for name in (named,) if named in _VERBS else _VERBS:
         import_module(f"edge_agent.verbs.{name}").add_parser(subparsers)
     return parser
 
@@ -63,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code, see `--help`.
     """
-    arguments = _parser().parse_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    arguments = _parser(given[0] if given else None).parse_args(given)
     log.set_up(verbose=arguments.verbose, quiet=arguments.quiet, json_lines=_json_log(arguments.verb))
     try:
         return int(arguments.run(arguments))
