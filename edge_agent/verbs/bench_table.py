@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+_LEAST_WIDTH = 110
 _MOST_ROWS = 30
 """More clips than this are summed up, not listed."""
 
@@ -15,7 +16,8 @@ def print_tables(result: Mapping[str, Any]) -> None:
     from rich.console import Console
 
     summary = result["summary"]
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(highlight=False)
+    console.width = max(console.width, _LEAST_WIDTH)
     console.print(_headline(summary))
     if summary["what"] == "accuracy":
         console.print(_accuracy(summary["sets"]))
