@@ -171,6 +171,61 @@ def test_upper_bounds() -> None:
     assert "at most 4000 MB, here are 8192 MB" in why
 
 
+def test_bounds_include_their_own_value() -> None:
+    """A machine that has exactly what is asked fits, of every kind of bound."""
+    exact = profile(
+        "exact",
+        "[match]\npriority = 99\nmin_usable_cpus = 4\nmax_usable_cpus = 4\n"
+        "min_usable_ram_mb = 8192\nmax_usable_ram_mb = 8192\n"
+        '[match.gpu]\nvendor = "nvidia"\nmin_compute = "8.9"\nmax_compute = "8.9"\nmin_vram_mb = 12288\n',
+    )
+    assert _choose(device(gpus=(RTX,)), PLAIN, exact).profile.name == "exact"
+
+
+def test_gpu_that_is_too_new() -> None:
+    """An engine built for older GPUs leaves newer ones alone."""
+    old = profile("old", '[match]\npriority = 99\n[match.gpu]\nvendor = "nvidia"\nmax_compute = "8.6"\n')
+    why = dict(_choose(device(gpus=(RTX,)), PLAIN, old).rejected)["old"]
+    assert why == "RTX 4070: compute capability up to 8.6 is supported, it has 8.9"
+
+
+def test_board_is_named_only_with_a_gpu_of_its_own() -> None:
+    """A card is a card in any board; an unnamed board is not mentioned."""
+    card = _choose(device(board="Some PC", gpus=(RTX,)), PLAIN)
+    shared = _choose(device(gpus=(Gpu(name="Orin", integrated=True),)), PLAIN)
+    assert any(reason.startswith("RTX 4070 (compute 8.9, 12 GB) found") for reason in card.reasons)
+    assert any(reason.startswith("Orin (shares the machine's memory) found") for reason in shared.reasons)
+
+
+def test_unnamed_board_is_known_by_its_compatible_string() -> None:
+    """The reason names what was found."""
+    kiosk = profile("kiosk", '[match]\npriority = 99\nboard_any = ["kiosk-2"]\n')
+    assert "the board is kiosk-2" in _choose(device(board_compatible=("acme,kiosk-2",)), kiosk).reasons
+    assert "the board is Kiosk-2 B" in _choose(device(board="Kiosk-2 B"), kiosk).reasons
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ({"avx2"}, False),
+        ({"amx_int8"}, True),
+        ({"avx_vnni"}, True),
+        ({"avx_vnni", "avx512_vnni"}, False),
+    ],
+)
+def test_cpu_features_no_profile_asks_for(flags: set[str], told: bool) -> None:
+    """The reader of a new CPU's data sheet learns why its feature decides nothing; others are not bothered."""
+    reasons = _choose(device(cpu_flags=frozenset(flags)), PLAIN).reasons
+    assert any("the CPU also has" in reason for reason in reasons) is told
+
+
+def test_cpu_feature_that_a_profile_asks_for_is_not_called_unclaimed() -> None:
+    """Once a profile uses it, the remark goes."""
+    amx = profile("amx", '[match]\npriority = 5\ncpu_flags_all = ["amx_int8"]\n')
+    reasons = _choose(device(cpu_flags=frozenset({"amx_int8"})), PLAIN, amx).reasons
+    assert not any("the CPU also has" in reason for reason in reasons)
+
+
 def test_nothing_fits() -> None:
     """The message is about this machine and says what to do."""
     with pytest.raises(
