@@ -214,7 +214,7 @@ def test_unnamed_board_is_known_by_its_compatible_string() -> None:
     ],
 )
 def test_cpu_features_no_profile_asks_for(flags: set[str], told: bool) -> None:
-    """The reader of a new CPU's data sheet learns why its feature decides nothing; others are not bothered."""
+    """Who reads a new CPU's data sheet learns why its feature decides nothing; others are spared."""
     reasons = _choose(device(cpu_flags=frozenset(flags)), PLAIN).reasons
     assert any("the CPU also has" in reason for reason in reasons) is told
 
