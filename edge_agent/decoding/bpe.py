@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edge_agent.errors import ModelError
@@ -34,11 +35,20 @@ def load_encoder(model_dir: Path) -> Encoder:
 
     path = model_dir / "tokenizer.json"
     try:
-        description = repaired(json.loads(path.read_text(encoding="utf-8")))
-        plain = {**description, "added_tokens": [], "post_processor": None}
-        return tokenizers.Tokenizer.from_str(json.dumps(plain))
+        return _build(tokenizers, json.loads(path.read_text(encoding="utf-8")))
     except Exception as error:  # the library raises bare Exception for what it cannot parse
         raise ModelError(f"{path} cannot be used ({error})", remedy="pull the model again") from error
+
+
+def _build(tokenizers: ModuleType, published: dict[str, Any]) -> Encoder:
+    description = repaired(published)
+    model = description["model"]
+    empty = {**model, "vocab": {}, "merges": []}
+    frame = {**description, "model": empty, "added_tokens": [], "post_processor": None}
+    encoder: Encoder = tokenizers.Tokenizer.from_str(json.dumps(frame))
+    # Handing over the tables as they are takes half the time of writing and parsing them once more.
+    encoder.model = tokenizers.models.BPE(model["vocab"], [_pair(merge) for merge in model["merges"]])
+    return encoder
 
 
 def repaired(description: dict[str, Any]) -> dict[str, Any]:

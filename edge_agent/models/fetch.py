@@ -145,7 +145,10 @@ def _keep_sound_files(model: CatalogModel, here: Path, staging: Path) -> None:
     """Link files of a damaged model that are still right, so that only the others are fetched again."""
     for file in model.files:
         if _verified(here, file) and not (staging / file.path).exists():
-            os.link(here / file.path, staging / file.path)
+            try:
+                os.link(here / file.path, staging / file.path)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(here / file.path, staging / file.path)
 
 
 def _verified(directory: Path, file: CatalogFile) -> bool:

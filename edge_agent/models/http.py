@@ -17,6 +17,8 @@ from edge_agent.models.transport import Progress, ProgressFn, SourceFailed
 
 TIMEOUT_S = 30.0
 """Longest wait for the server to say anything."""
+RETRY_S = 0.5
+"""First wait before another try; it doubles while nothing arrives."""
 _CHUNK_BYTES = 1 << 16
 _TRIES_WITHOUT_PROGRESS = 3
 _TRIES = 50
@@ -53,7 +55,7 @@ def download(url: str, file: CatalogFile, partial: Path, progress: ProgressFn) -
             return
         if idle >= _TRIES_WITHOUT_PROGRESS:
             break
-        time.sleep(0.5 * 2**idle)
+        time.sleep(RETRY_S * 2**idle)
     raise SourceFailed(reason)
 
 

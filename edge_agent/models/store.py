@@ -193,9 +193,13 @@ class ModelStore:
         )
 
     def _stored(self, name: str) -> StoredModel:
+        try:
+            known_as = self.published_name(name)
+        except ModelError:
+            known_as = f"{name}@damaged"  # one damaged model must not hide the others
         return StoredModel(
             name=name,
-            published_name=self.published_name(name),
+            published_name=known_as,
             source=self.has_source(name),
             prepared=self.has_prepared(name),
             size_bytes=tree_bytes(self._home(name)),

@@ -24,6 +24,8 @@ _TYPES: tuple[np.dtype[Any] | None, ...] = tuple(
 )
 """By type number; the sixth is bfloat16, which numpy lacks."""
 _MAX_RANK = 8
+_SMALLEST = np.float32(127.0) / np.finfo(np.float32).max
+"""Rows of smaller numbers would have an infinite scale."""
 _BLOCK_ROWS = 4096
 """Rows converted at a time, so that the float copy of a large table never exists whole."""
 
@@ -135,6 +137,7 @@ def quantise_rows(weight: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.fl
         values = weight[block].astype(np.float32)
         largest = np.abs(values).max(axis=1)
         largest[largest == 0] = 127.0
+        np.maximum(largest, _SMALLEST, out=largest)
         scales[block] = np.float32(127.0) / largest
         values *= scales[block, None]
         stored[block] = np.rint(values, out=values)

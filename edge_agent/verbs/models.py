@@ -162,6 +162,8 @@ def _verify(args: argparse.Namespace, store: ModelStore) -> int:
     if not args.json and not args.quiet:
         for name in names:
             say(f"{store.published_name(name)}: digests, tokenizer and golden clip are right")
+        if not names:
+            say(f"no models in {store.root}")
     return 0
 
 
