@@ -30,10 +30,12 @@ from edge_agent.mqtt.publisher import Courier
 from edge_agent.mqtt.settings import MqttSettings, endpoint, password, tls_context
 from edge_agent.opening import Recogniser, Wish
 from edge_agent.outbox.store import Outbox
+from edge_agent.partials import PartialConfig
 from edge_agent.profile.schema import Profile
 from edge_agent.scribe import Scribe
 from edge_agent.supervise import Heartbeats
-from edge_agent.types import State
+from edge_agent.types import State, Utterance
+from edge_agent.work import Work
 
 _log = logging.getLogger(__name__)
 
@@ -90,18 +92,15 @@ class Agent:
             clock=clock,
             queue_s=profile.limits.utterance_queue_s,
             live=source.paced,
+            partials=partial_config(config),
+            snapshot=self._snapshot,
         )
         ring = Ring()
         self.cutter = Cutter(
             ring,
             clock=clock,
             config=endpoint_config(config, profile),
-            callbacks=Callbacks(
-                on_utterance=self.scribe.final,
-                on_gap=self.scribe.gap,
-                on_paused=lambda _channel, snapshot: self.scribe.paused(snapshot),
-                on_resumed=self.scribe.resumed,
-            ),
+            callbacks=_into(self.scribe.work),
             use_channels=config.audio.use_channels,
         )
         self.ears = Ears(source, ring, clock=clock)
@@ -123,7 +122,7 @@ class Agent:
     @property
     def ended(self) -> bool:
         """True when the source has ended and all of it has been committed."""
-        return not self.cutter.alive and self.scribe.wait_idle(0.0)
+        return not self.cutter.alive and self.scribe.work.wait_idle(0.0)
 
     @property
     def failure(self) -> BaseException | None:
@@ -216,6 +215,9 @@ class Agent:
         if self._report_path is not None:
             self._report_path.unlink(missing_ok=True)
 
+    def _snapshot(self, channel: int) -> Utterance | None:
+        return self.cutter.snapshot(channel)
+
     def _write_report(self, path: Path, state: State, reasons: tuple[str, ...]) -> None:
         scribe = self.scribe.statistics()
         report = AgentReport(
@@ -279,6 +281,23 @@ def endpoint_config(config: Config, profile: Profile) -> EndpointConfig:
         exit_threshold=profile.vad.exit_threshold,
         min_speech_ms=profile.vad.min_speech_ms,
     )
+
+
+def _into(work: Work) -> Callbacks:
+    """What the cutter tells goes into the scribe's work."""
+    return Callbacks(
+        on_utterance=work.final,
+        on_gap=work.gap,
+        on_started=lambda channel, _start_ns: work.started(channel),
+        on_paused=lambda _channel, snapshot: work.paused(snapshot),
+        on_resumed=work.resumed,
+    )
+
+
+def partial_config(config: Config) -> PartialConfig:
+    """How often the open utterance is told."""
+    wanted = config.recognition
+    return PartialConfig(enabled=wanted.partials, interval_ms=wanted.partial_interval_ms)
 
 
 def _origin(config: Config, device_id: str, recogniser: Recogniser) -> wire.Origin:

@@ -11,6 +11,7 @@ from edge_agent.mqtt import wire
 from edge_agent.mqtt.publisher import Courier
 from edge_agent.outbox.store import Outbox
 from edge_agent.text.assemble import finish
+from edge_agent.text.stabilise import Stable
 from edge_agent.types import Gap, Hypothesis, Latency, Utterance
 
 _log = logging.getLogger(__name__)
@@ -22,13 +23,17 @@ class Ledger:
     def __init__(self, outbox: Outbox, courier: Courier, origin: wire.Origin, clock: Clock) -> None:
         self._outbox, self._courier, self._origin, self._clock = outbox, courier, origin, clock
 
-    def final(self, utterance: Utterance, hypothesis: Hypothesis, latency: Latency) -> str:
+    def final(self, utterance: Utterance, hypothesis: Hypothesis, latency: Latency, revision: int) -> str:
         """Commit a final; answers why it was rejected, or an empty string."""
         said = finish(utterance, hypothesis)
+        flags = said.flags
+        words = hypothesis.words
         if said.rejected:
             _log.info("utterance rejected", extra={"utterance": utterance.id, "reason": said.rejected})
-            return said.rejected
-        clean = msgspec.structs.replace(hypothesis, text=said.text)
+            if revision == 1:
+                return said.rejected  # nobody was told of it
+            flags, words = (*flags, f"rejected:{said.rejected}"), ()
+        clean = msgspec.structs.replace(hypothesis, text=said.text, words=words)
         seq = self._outbox.append(
             id=utterance.id,
             kind="final",
@@ -39,7 +44,8 @@ class Ledger:
                 origin=self._origin,
                 confidence=said.confidence,
                 latency=latency,
-                flags=said.flags,
+                flags=flags,
+                rev=revision,
             ),
         )
         self._courier.notify()
@@ -54,7 +60,22 @@ class Ledger:
                 "confidence": round(said.confidence, 2),
             },
         )
-        return ""
+        return said.rejected
+
+    def partial(self, utterance: Utterance, hypothesis: Hypothesis, shown: Stable, revision: int) -> None:
+        """Send a partial at once or never."""
+        self._courier.publish_partial(
+            wire.encode_transcript(
+                seq=None,
+                utterance=utterance,
+                hypothesis=msgspec.structs.replace(hypothesis, text=shown.text),
+                origin=self._origin,
+                kind="partial",
+                rev=revision,
+                stable=shown.stable,
+                tail=shown.tail,
+            )
+        )
 
     def gap(self, gap: Gap) -> None:
         """Commit a gap."""

@@ -10,6 +10,7 @@ import pytest
 from edge_agent.clock import SystemClock, uuid7
 from edge_agent.errors import BadOutput
 from edge_agent.scribe import Scribe
+from edge_agent.text.stabilise import Stable
 from edge_agent.types import DecodeOptions, EngineInfo, Gap, Hypothesis, Latency, PcmFloat, Utterance
 
 CLOCK = SystemClock()
@@ -49,13 +50,19 @@ class Book:
     def __init__(self) -> None:
         self.entries: list[tuple[str, str]] = []
         self.latencies: list[Latency] = []
+        self.partials: list[tuple[Stable, int]] = []
+        self.revisions: list[int] = []
 
-    def final(self, utterance: Utterance, hypothesis: Hypothesis, latency: Latency) -> str:
+    def final(self, utterance: Utterance, hypothesis: Hypothesis, latency: Latency, revision: int) -> str:
         if "reject" in hypothesis.text:
             return "loop"
         self.entries.append(("final", hypothesis.text))
         self.latencies.append(latency)
+        self.revisions.append(revision)
         return ""
+
+    def partial(self, utterance: Utterance, hypothesis: Hypothesis, shown: Stable, revision: int) -> None:
+        self.partials.append((shown, revision))
 
     def gap(self, gap: Gap) -> None:
         self.entries.append(("gap", gap.cause))
@@ -76,7 +83,7 @@ def utterance(samples: int, *, channel: int = 0, name: str = "") -> Utterance:
     )
 
 
-def scribe(engine: Engine, book: Book, **given: float) -> Scribe:
+def scribe(engine: Engine, book: Book, **given: object) -> Scribe:
     made = Scribe(engine, options=DecodeOptions(), commit=book, clock=CLOCK, **given)
     made.start()
     return made
@@ -86,9 +93,9 @@ def test_finals_and_gaps_keep_their_order() -> None:
     """What happened first is committed first."""
     book = Book()
     worker = scribe(Engine(), book)
-    worker.final(utterance(100))
-    worker.gap(Gap(start_ns=0, duration_ms=5, cause="xrun"))
-    worker.final(utterance(200))
+    worker.work.final(utterance(100))
+    worker.work.gap(Gap(start_ns=0, duration_ms=5, cause="xrun"))
+    worker.work.final(utterance(200))
     worker.stop(5)
     assert book.entries == [("final", "heard 100"), ("gap", "xrun"), ("final", "heard 200")]
 
@@ -98,11 +105,11 @@ def test_a_pause_that_holds_costs_no_second_decode() -> None:
     book, engine = Book(), Engine()
     worker = scribe(engine, book)
     said = utterance(300)
-    worker.paused(said)
-    assert worker.wait_idle(5)
+    worker.work.paused(said)
+    assert worker.work.wait_idle(5)
     while not engine.calls:
-        assert worker.wait_idle(5)
-    worker.final(said)
+        assert worker.work.wait_idle(5)
+    worker.work.final(said)
     worker.stop(5)
     assert engine.calls == [300]
     assert book.entries == [("final", "heard 300")]
@@ -113,11 +120,11 @@ def test_speech_that_resumed_is_decoded_again() -> None:
     """An early decode of a shorter stretch is never published."""
     book, engine = Book(), Engine()
     worker = scribe(engine, book)
-    worker.paused(utterance(300, name="same"))
+    worker.work.paused(utterance(300, name="same"))
     while not engine.calls:
-        assert worker.wait_idle(5)
-    worker.resumed(0)
-    worker.final(utterance(500, name="same"))
+        assert worker.work.wait_idle(5)
+    worker.work.resumed(0)
+    worker.work.final(utterance(500, name="same"))
     worker.stop(5)
     assert book.entries == [("final", "heard 500")]
     assert worker.statistics().early_wasted == 1
@@ -128,11 +135,11 @@ def test_over_the_bound_the_oldest_becomes_a_gap() -> None:
     book, engine = Book(), Engine()
     engine.open.clear()
     worker = scribe(engine, book, queue_s=2.0)
-    worker.final(utterance(16_000))
+    worker.work.final(utterance(16_000))
     while worker.statistics().queued_s:
         pass
     for _ in range(3):
-        worker.final(utterance(16_000))
+        worker.work.final(utterance(16_000))
     engine.open.set()
     worker.stop(5)
     assert [kind for kind, _ in book.entries] == ["final", "gap", "final", "final"]
@@ -143,7 +150,7 @@ def test_one_failed_decode_is_tried_again() -> None:
     """A passing fault of the engine costs no words."""
     book = Book()
     worker = scribe(Engine(failures=1), book)
-    worker.final(utterance(100))
+    worker.work.final(utterance(100))
     worker.stop(5)
     assert book.entries == [("final", "heard 100")]
     assert worker.statistics().engine_errors == 1
@@ -153,8 +160,8 @@ def test_an_utterance_the_engine_cannot_read_becomes_a_gap() -> None:
     """Two failures in a row on one utterance: a gap, and the next one is heard again."""
     book = Book()
     worker = scribe(Engine(failures=2), book)
-    worker.final(utterance(100))
-    worker.final(utterance(200))
+    worker.work.final(utterance(100))
+    worker.work.final(utterance(200))
     worker.stop(5)
     assert book.entries == [("gap", "restart"), ("final", "heard 200")]
 
@@ -164,7 +171,7 @@ def test_an_engine_that_always_fails_is_given_up() -> None:
     book = Book()
     worker = scribe(Engine(failures=100), book)
     for _ in range(5):
-        worker.final(utterance(100))
+        worker.work.final(utterance(100))
     worker.stop(5)
     assert worker.failure is not None
     assert [kind for kind, _ in book.entries] == ["gap"] * 5
@@ -175,13 +182,13 @@ def test_what_cannot_be_finished_at_stop_becomes_gaps() -> None:
     book, engine = Book(), Engine()
     engine.open.clear()
     worker = scribe(engine, book)
-    worker.final(utterance(100))
+    worker.work.final(utterance(100))
     while worker.statistics().queued_s:
         pass
-    worker.final(utterance(200))
+    worker.work.final(utterance(200))
     worker.stop(0.2)
     engine.open.set()
-    assert worker.wait_idle(5)
+    assert worker.work.wait_idle(5)
     assert book.entries == [("gap", "restart"), ("gap", "restart")]
 
 
@@ -190,7 +197,7 @@ def test_latency_is_the_sum_of_its_parts(live: bool) -> None:
     """total = endpoint + queue + decode, none negative."""
     book = Book()
     worker = scribe(Engine(), book, live=live)
-    worker.final(utterance(100))
+    worker.work.final(utterance(100))
     worker.stop(5)
     [latency] = book.latencies
     assert latency.total == pytest.approx(latency.endpoint + latency.queue + latency.decode)

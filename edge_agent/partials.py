@@ -1,0 +1,85 @@
+"""When each channel's next partial is due, and what is already stable in it. No I/O, no clock of its own."""
+
+from __future__ import annotations
+
+from edge_agent.text.stabilise import Stabiliser, StabiliserConfig, Stable
+from edge_agent.types import Hypothesis, Utterance, Value
+
+_BUSY_SHARE = 0.5
+"""Partials of one channel may take at most this share of the engine's time; the interval widens beyond it."""
+
+
+class PartialConfig(Value, frozen=True):
+    """How often, and what counts as stable."""
+
+    enabled: bool = True
+    first_ms: float = 450.0
+    """From the start of speech to the first partial."""
+    interval_ms: float = 500.0
+    stabiliser: StabiliserConfig = StabiliserConfig()
+
+
+class Growing:
+    """The open utterance of one channel."""
+
+    def __init__(self, config: PartialConfig, now_ns: int) -> None:
+        self._config = config
+        self._stabiliser = Stabiliser(config.stabiliser)
+        self._id = ""
+        self.due_ns = now_ns + int(config.first_ms * 1e6)
+        self.paused = False
+        self.revision = 0
+        """Partials published so far."""
+        self.hypothesis: Hypothesis | None = None
+        """The last one, the draft of the next decode."""
+
+    def take(self, utterance: Utterance, hypothesis: Hypothesis) -> Stable:
+        """Note a hypothesis of the utterance so far; answers what to publish."""
+        self.hypothesis = hypothesis
+        self.revision += 1
+        return self._stabiliser.update(hypothesis, utterance.duration_s)
+
+    def done(self, began_ns: int, now_ns: int) -> None:
+        """Plan the next one: after the interval, later when this one took long."""
+        took_ns = now_ns - began_ns
+        self.due_ns = max(
+            began_ns + int(self._config.interval_ms * 1e6), now_ns + int(took_ns / _BUSY_SHARE - took_ns)
+        )
+
+
+class Partials:
+    """All channels."""
+
+    def __init__(self, config: PartialConfig) -> None:
+        self._config = config
+        self._growing: dict[int, Growing] = {}
+
+    def started(self, channel: int, now_ns: int) -> None:
+        """Speech began."""
+        if self._config.enabled:
+            self._growing[channel] = Growing(self._config, now_ns)
+
+    def paused(self, channel: int, *, paused: bool) -> None:
+        """Silence began, or speech went on: in a pause the early final is decoded instead."""
+        if channel in self._growing:
+            self._growing[channel].paused = paused
+
+    def ended(self, channel: int) -> Growing | None:
+        """The utterance is over; answers what was told of it."""
+        return self._growing.pop(channel, None)
+
+    def growing(self, channel: int) -> Growing | None:
+        """The open utterance of a channel."""
+        return self._growing.get(channel)
+
+    def due(self, now_ns: int) -> int | None:
+        """The channel whose partial is the longest overdue."""
+        waiting = [
+            (g.due_ns, channel) for channel, g in self._growing.items() if not g.paused and g.due_ns <= now_ns
+        ]
+        return min(waiting)[1] if waiting else None
+
+    def wait_s(self, now_ns: int, at_most_s: float) -> float:
+        """Seconds until one is due."""
+        dues = [g.due_ns for g in self._growing.values() if not g.paused]
+        return min([at_most_s, *((max(0, due - now_ns)) / 1e9 for due in dues)])
