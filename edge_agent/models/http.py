@@ -7,6 +7,7 @@ import re
 import ssl
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Protocol
@@ -65,6 +66,7 @@ def _attempt(url: str, file: CatalogFile, partial: Path, progress: ProgressFn) -
     headers = {"User-Agent": f"edge-agent/{__version__}", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
+    host = urllib.parse.urlsplit(url).netloc
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the scheme is checked by the caller
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310 - as above
@@ -73,12 +75,12 @@ def _attempt(url: str, file: CatalogFile, partial: Path, progress: ProgressFn) -
         if error.code == _RANGE_NOT_SATISFIABLE:
             partial.unlink(missing_ok=True)
         elif error.code not in _WORTH_RETRYING:
-            raise SourceFailed(f"{url}: HTTP {error.code} {error.reason}") from error
-        return f"{url}: HTTP {error.code} {error.reason}"
+            raise SourceFailed(f"{host}: HTTP {error.code} {error.reason}") from error
+        return f"{host}: HTTP {error.code} {error.reason}"
     except urllib.error.URLError as error:
-        return f"{url}: {error.reason}"
+        return f"{host}: {getattr(error.reason, 'strerror', None) or error.reason}"
     except (http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
-        return f"{url}: connection lost ({error or type(error).__name__})"
+        return f"{host}: connection lost ({error or type(error).__name__})"
     except ValueError as error:
         raise SourceFailed(f"{url}: {error}") from error
 

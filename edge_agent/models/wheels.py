@@ -146,6 +146,12 @@ def _reason(text: str, wheel: Wheel) -> str:
     return errors[-1] if errors else (text.strip().splitlines() or ["it failed without a word"])[-1]
 
 
+def sweep(archives: Path) -> None:
+    """Remove what a killed pip left behind; whole archives stay."""
+    for scratch in archives.glob("pip-*"):
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
 def discard(archives: Path) -> None:
     """Remove the archives once their files are verified."""
     shutil.rmtree(archives, ignore_errors=True)

