@@ -77,6 +77,41 @@ def test_the_smallest_limit_counts() -> None:
     assert cgroups.limit_bytes([CgroupLimit(path="/g", text=text) for text in texts]) == 2_000_000_000
 
 
+@pytest.mark.parametrize("path", ["/../../etc", "relative", ""])
+def test_paths_that_lead_elsewhere_are_not_followed(path: str) -> None:
+    """Outside the namespace the kernel shows "/../..", which names nothing that can be read here."""
+    assert cgroups.groups(f"0::{path}\n", V2_MOUNT) == ()
+
+
+def test_groups_without_a_controller_of_interest_are_passed_over() -> None:
+    """Both versions mounted at once: version 2 has no name, the named line of version 1 is systemd's own."""
+    mounts = (
+        "30 23 0:27 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
+        "31 23 0:28 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n"
+        "32 23 0:29 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+    )
+    found = cgroups.groups("2:memory:/m\n1:name=systemd:/s\n0::/u\n", mounts)
+    assert _paths(found, "memory") == [
+        "/sys/fs/cgroup/memory/m",
+        "/sys/fs/cgroup/memory",
+        "/sys/fs/cgroup/unified/u",
+        "/sys/fs/cgroup/unified",
+    ]
+    assert _paths(found, "cpu") == ["/sys/fs/cgroup/unified/u", "/sys/fs/cgroup/unified"]
+
+
+def test_mounts_of_other_kinds_and_broken_lines_are_passed_over() -> None:
+    """Only control groups count, and a line cut short is none."""
+    lines = (
+        "25 1 0:5 / /proc rw - proc proc rw",
+        "29 23 0:26 / /sys/fs/cgroup rw - cgroup2",
+        "- cgroup2 x rw",
+        "",
+    )
+    found = cgroups.groups("0::/a\n", "\n".join((*lines, V2_MOUNT)))
+    assert _paths(found, "cpu") == ["/sys/fs/cgroup/a", "/sys/fs/cgroup"]
+
+
 @given(st.text(), st.text())
 def test_hostile_text_never_raises_and_never_leaves_the_mount(cgroup: str, mountinfo: str) -> None:
     """A path with ".." cannot lead the probe elsewhere."""

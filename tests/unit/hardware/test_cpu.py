@@ -71,6 +71,13 @@ def test_slow_cores_are_known_by_name_without_capacities() -> None:
     ]
 
 
+def test_one_type_alone_is_no_mixture() -> None:
+    """A machine whose slow cores are switched off in the firmware has one type and is an ordinary one."""
+    told = cpu.parse("processor: 0\nmodel name: Core\nflags: lm\n")
+    kinds = cpu.core_kinds(told, (), [CpuRange(name="cpu_core", cpus="0")])
+    assert kinds == (CoreKind(name="Core", count=1, fast=True),)
+
+
 def test_a_processor_of_slow_cores_alone_has_no_slow_cores() -> None:
     """Slow is relative: where all cores are alike all are used."""
     text = "processor: 0\nCPU implementer: 0x41\nCPU part: 0xd03\nFeatures: asimd\n"
