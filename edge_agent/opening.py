@@ -66,7 +66,8 @@ def resolve_model(wish: Wish, choice: Choice) -> tuple[Path, str]:
     if "/" in wanted and Path(wanted).is_dir():
         return Path(wanted), Path(wanted).name
     store = ModelStore(wish.models_dir)
-    return store.path(wanted), store.published_name(wanted)
+    compute_type = choice.profile.engine.compute_type
+    return store.path(wanted, compute_type=compute_type), store.published_name(wanted)
 
 
 def open_recogniser(wish: Wish) -> Recogniser:
