@@ -182,6 +182,8 @@ class AlsaSource:
                     f'microphone "{self._device}" is held by another program',
                     remedy="stop that program (fuser -v /dev/snd/* names it), or use a shared device",
                 ) from error
+            if "No such" in text:
+                raise self._lost("is not there") from error
             raise self._lost(f"cannot be used ({text})") from error
 
 

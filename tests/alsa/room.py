@@ -140,10 +140,13 @@ pcm.!default {{ type plug slave.pcm "mic" hint {{ show on description "A room wi
 
 def place(utterance: np.ndarray, sound: np.ndarray) -> tuple[float, float]:
     """Where an utterance lies in the recording (seconds), and how alike they are (1: the same)."""
-    size = 1 << (len(sound) + len(utterance)).bit_length()
-    spectrum = np.fft.rfft(sound, size) * np.conj(np.fft.rfft(utterance, size))
-    likeness = np.fft.irfft(spectrum, size)[: len(sound)]
+    padded = np.concatenate((sound, np.zeros(len(utterance), np.float32))).astype(np.float64)
+    size = 1 << (len(padded) + len(utterance)).bit_length()
+    spectrum = np.fft.rfft(padded, size) * np.conj(np.fft.rfft(utterance, size))
+    product = np.fft.irfft(spectrum, size)[: len(sound)]
+    energy = np.concatenate(([0.0], np.cumsum(padded**2)))
+    there = energy[len(utterance) : len(utterance) + len(sound)] - energy[: len(sound)]
+    mine = float(np.sum(utterance.astype(np.float64) ** 2))
+    likeness = product / np.sqrt(np.maximum(there, 0.01 * mine) * mine)
     at = int(np.argmax(likeness))
-    there = sound[at : at + len(utterance)]
-    norm = float(np.linalg.norm(there) * np.linalg.norm(utterance[: len(there)]))
-    return at / 16_000, float(np.dot(there, utterance[: len(there)])) / max(norm, 1e-9)
+    return at / 16_000, float(likeness[at])
