@@ -83,14 +83,15 @@ def main() -> None:
     stop.wait(seconds)
     after = resource.getrusage(resource.RUSAGE_SELF)
     level = cutter.level()
-    end_ns = clock.monotonic_ns()
+    stop_ns = clock.monotonic_ns()
     ears.stop()
     ears.join(5)
+    end_ns = clock.monotonic_ns()
     cutter.join(5)
     cut, heard = cutter.statistics(), ears.statistics()
     tell(
         "end",
-        wall_s=(end_ns - start_ns) / 1e9,
+        wall_s=((stop_ns - start_ns) / 1e9, (end_ns - start_ns) / 1e9),
         heard_s=cut.heard_s,
         gap_s=cut.gap_s,
         cpu_s=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,

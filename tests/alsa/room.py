@@ -54,8 +54,10 @@ class Run:
 
     @property
     def unaccounted_s(self) -> float:
-        """Wall time that is neither heard nor told as a gap."""
-        return self.end["wall_s"] - self.end["heard_s"] - self.end["gap_s"]
+        """Wall time, up to some moment of the stop, that is neither heard nor told as a gap."""
+        told_to_stop, ended = self.end["wall_s"]
+        accounted = self.end["heard_s"] + self.end["gap_s"]
+        return float(max(told_to_stop - accounted, 0.0) + min(ended - accounted, 0.0))
 
 
 @dataclass
