@@ -13,7 +13,8 @@ from edge_agent.types import PcmFloat, Value
 
 Transcribe: TypeAlias = Callable[[PcmFloat, str], str]
 """float32[samples] at 16 kHz and a language to text."""
-Done: TypeAlias = Callable[[], None]
+Done: TypeAlias = Callable[[float], None]
+"""Told 1 for each clip, or round, that is finished."""
 
 
 class Side(Value, frozen=True):
@@ -45,7 +46,12 @@ class Run(Value, frozen=True):
 
 
 def compare(
-    clips: Sequence[Clip], ours: Transcribe, peer: Transcribe | None, *, runs: int, done: Done = lambda: None
+    clips: Sequence[Clip],
+    ours: Transcribe,
+    peer: Transcribe | None,
+    *,
+    runs: int,
+    done: Done = lambda _: None,
 ) -> list[Pair]:
     """Time each clip on both sides, `runs` times, changing who goes first from run to run."""
     _warm(clips, ours, peer)
@@ -58,7 +64,7 @@ def compare(
                 taken[is_ours].append(_timed(clip, transcribe))
         other = _side(taken[False]) if peer is not None else None
         pairs.append(Pair(clip=clip, ours=_side(taken[True]), peer=other))
-        done()
+        done(1)
     return pairs
 
 
@@ -69,7 +75,7 @@ def flow(
     *,
     runs: int,
     workers: int,
-    done: Done = lambda: None,
+    done: Done = lambda _: None,
 ) -> tuple[list[float], list[float]]:
     """Wall seconds for all clips together, per run: ours `workers` at a time, the peer one after another."""
     _warm(clips, ours, peer)
@@ -79,7 +85,7 @@ def flow(
         jobs = [(mine, ours, workers)] if peer is None else [(mine, ours, workers), (others, peer, 1)]
         for times, transcribe, width in jobs if number % 2 == 0 else reversed(jobs):
             times.append(_through(clips, transcribe, width))
-            done()
+            done(1)
     return mine, others
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from edge_agent.opening import Recogniser, Wish, open_recogniser
 from edge_agent.types import SAMPLE_RATE_HZ, PcmFloat
 from edge_agent.verbs.bench_table import print_tables
 from edge_agent.verbs.common import Subparsers, add_json, models_dir, print_json, verb
+from edge_agent.verbs.progress import progress_bar
 from edge_agent.verbs.recordings import decode_windows, find_speech
 from edge_agent.verbs.transcribe import add_recogniser_options, wish_of
 
@@ -136,15 +135,17 @@ def _measure(
     theirs = peer.transcribe if peer else None
     if args.what == "throughput":
         rounds = runs * (2 if peer else 1)
-        with _progress("rounds", rounds, args) as done:
+        with progress_bar("rounds", quiet=args.quiet) as bar:
+            bar.total(rounds)
             mine, others = measure.flow(
-                clips, ours, theirs, runs=runs, workers=recogniser.choice.workers, done=done
+                clips, ours, theirs, runs=runs, workers=recogniser.choice.workers, done=bar.advance
             )
         summary = report.throughput(sum(clip.duration_s for clip in clips), mine, others)
         summary["workers"] = recogniser.choice.workers
         runs = 1
-    with _progress("recordings", len(clips), args) as done:
-        pairs = measure.compare(clips, ours, theirs, runs=runs, done=done)
+    with progress_bar("recordings", quiet=args.quiet) as bar:
+        bar.total(len(clips))
+        pairs = measure.compare(clips, ours, theirs, runs=runs, done=bar.advance)
     if args.what != "throughput":
         summary = report.latency(pairs)
     if args.what == "accuracy":
@@ -206,21 +207,6 @@ def _samples() -> list[Path]:
     if not paths:
         raise UsageError("the bundled recordings are missing", remedy="name a recording, or install again")
     return paths
-
-
-@contextmanager
-def _progress(unit: str, count: int, args: argparse.Namespace) -> Iterator[Callable[[], None]]:
-    """A bar on stderr while a terminal watches."""
-    if args.quiet or not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(unit), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(unit, total=count)
-        yield lambda: progress.advance(task)
 
 
 def _positive(text: str) -> int:

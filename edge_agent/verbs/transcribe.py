@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from edge_agent.audio.files import read_audio
@@ -16,7 +16,8 @@ from edge_agent.text.segments import Segment, Transcript, segments_of, transcrip
 from edge_agent.text.subtitles import FORMATS, as_json_line
 from edge_agent.types import SAMPLE_RATE_HZ
 from edge_agent.verbs.common import Subparsers, models_dir, say, verb
-from edge_agent.verbs.recordings import Ticks, decode_windows, find_speech, speech_within
+from edge_agent.verbs.progress import SILENT, Bar, progress_bar
+from edge_agent.verbs.recordings import decode_windows, find_speech, speech_within
 
 _DESCRIPTION = """\
 Transcribe recordings of any length: wav, flac, mp3, m4a, ogg, opus and whatever else FFmpeg reads.
@@ -71,8 +72,12 @@ def run(args: argparse.Namespace) -> int:
     recogniser = open_recogniser(wish_of(args))
     failed = len(args.files) - len(readable)
     try:
-        for path in readable:
-            failed += not _one(path, recogniser, args, targets)
+        for path, result in _transcripts(readable, recogniser, args):
+            if isinstance(result, Transcript):
+                _write(result, path, args, targets)
+            else:
+                say(f"edge-agent: {result}")
+                failed += 1
     finally:
         recogniser.engine.close()
     if not failed:
@@ -80,32 +85,52 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed < len(args.files) else AudioFileError.exit_code
 
 
-def _one(path: Path, recogniser: Recogniser, args: argparse.Namespace, targets: dict[Path, Path]) -> bool:
-    """Transcribe one file; False when it cannot be read."""
+def _transcripts(
+    files: Sequence[Path], recogniser: Recogniser, args: argparse.Namespace
+) -> Iterator[tuple[Path, Transcript | AudioFileError]]:
+    """In the order given: one file with all workers, or several side by side, one worker each."""
+    workers = recogniser.choice.workers
+    if len(files) == 1:
+        with progress_bar(files[0].name, quiet=args.quiet) as bar:
+            result = _one(files[0], recogniser, workers, bar)
+        yield files[0], result
+        return
+    with (
+        progress_bar(f"{len(files)} files", quiet=args.quiet) as bar,
+        ThreadPoolExecutor(max_workers=workers, thread_name_prefix="file") as pool,
+    ):
+        bar.total(len(files))
+        jobs = [pool.submit(_one, path, recogniser, 1, SILENT) for path in files]
+        try:
+            for path, job in zip(files, jobs, strict=True):
+                yield path, job.result()
+                bar.advance(1)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _one(path: Path, recogniser: Recogniser, workers: int, bar: Bar) -> Transcript | AudioFileError:
+    """Read, find speech, decode."""
     try:
         pcm = read_audio(path)
     except AudioFileError as error:
-        say(f"edge-agent: {error}")
-        return False
-    spans, windows = find_speech(pcm, recogniser.engine.info.max_audio_s)
-    speech_s = sum(window.duration_s for window in windows)
-    with _progress(path.name, speech_s, quiet=args.quiet) as tick:
-        heard = decode_windows(
-            recogniser.engine, pcm, windows, recogniser.options, workers=recogniser.choice.workers, tick=tick
-        )
+        return error
+    engine, options = recogniser.engine, recogniser.options
+    spans, windows = find_speech(pcm, engine.info.max_audio_s)
+    bar.total(sum(window.duration_s for window in windows))
+    heard = decode_windows(engine, pcm, windows, options, workers=workers, tick=bar.advance)
     segments: list[Segment] = []
     for window, hypothesis in zip(windows, heard, strict=True):
         start_s, end_s = window.start / SAMPLE_RATE_HZ, window.end / SAMPLE_RATE_HZ
         segments += segments_of(hypothesis, start_s, end_s, tuple(speech_within(spans, window)))
-    language = heard[0].language if heard else recogniser.options.language
-    transcript = transcript_of(str(path), len(pcm) / SAMPLE_RATE_HZ, language, segments)
-    if not transcript.text and not args.quiet:
-        say(f"edge-agent: {path}: no speech found")
-    _write(transcript, path, args, targets)
-    return True
+    language = heard[0].language if heard else options.language
+    return transcript_of(str(path), len(pcm) / SAMPLE_RATE_HZ, language, segments)
 
 
 def _write(transcript: Transcript, path: Path, args: argparse.Namespace, targets: dict[Path, Path]) -> None:
+    if not transcript.text and not args.quiet:
+        say(f"edge-agent: {path}: no speech found")
     if path in targets:
         try:
             write_atomically(targets[path], FORMATS[args.format](transcript).encode())
@@ -153,21 +178,6 @@ def _exists(path: Path) -> bool:
     what = "is a directory" if path.is_dir() else "does not exist"
     say(f"edge-agent: {path} {what}; name an audio file")
     return False
-
-
-@contextmanager
-def _progress(name: str, total_s: float, *, quiet: bool) -> Iterator[Ticks]:
-    """A bar on stderr while a terminal watches; nothing otherwise."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(name, total=total_s)
-        yield lambda seconds: progress.advance(task, seconds)
 
 
 def _beam(text: str) -> int:
