@@ -48,8 +48,8 @@ def segments_of(
         speech: where in the recording speech is, within the window. When the engine gave no word times, the
             sentences are spread over it by their length.
     """
-    text = " ".join(hypothesis.text.split())
-    if hypothesis.rejected or unheard(hypothesis) or not any(mark.isalnum() for mark in text):
+    text = said(hypothesis)
+    if not text:
         return []
     places = _places(text, hypothesis.words)
     if not places:
@@ -73,6 +73,14 @@ def segments_of(
             )
             first = index + 1
     return segments
+
+
+def said(hypothesis: Hypothesis) -> str:
+    """The text on one line; empty when a guard rejected it, when it is doubtful, or without a letter."""
+    text = " ".join(hypothesis.text.split())
+    if hypothesis.rejected or unheard(hypothesis) or not any(mark.isalnum() for mark in text):
+        return ""
+    return text
 
 
 def unheard(hypothesis: Hypothesis) -> bool:

@@ -18,12 +18,13 @@ from edge_agent.bench.peer import FasterWhisper
 from edge_agent.errors import UsageError
 from edge_agent.models.store import ModelStore
 from edge_agent.opening import Recogniser, Wish, open_recogniser
+from edge_agent.text.segments import said
 from edge_agent.types import SAMPLE_RATE_HZ, PcmFloat
 from edge_agent.verbs.bench_table import print_tables
 from edge_agent.verbs.common import Subparsers, add_json, models_dir, print_json, verb
 from edge_agent.verbs.progress import progress_bar
 from edge_agent.verbs.recordings import decode_windows, find_speech
-from edge_agent.verbs.transcribe import add_recogniser_options, wish_of
+from edge_agent.verbs.transcribe import add_recogniser_options, check_language, wish_of
 
 _DESCRIPTION = """\
 Measure this device.
@@ -104,6 +105,8 @@ def _run(args: argparse.Namespace, clips: Sequence[Clip], threads: int) -> dict[
     wish = msgspec.structs.replace(wish_of(args), words=False)
     recogniser = open_recogniser(wish)
     try:
+        for language in sorted({clip.language for clip in clips}):
+            check_language(recogniser, language)
         recogniser.engine.warm_up()
         peer = _open_peer(wish, recogniser, args, threads) if args.against else None
         facts = {
@@ -160,10 +163,10 @@ def _ours(recogniser: Recogniser) -> measure.Transcribe:
     def transcribe(pcm: PcmFloat, language: str) -> str:
         options = msgspec.structs.replace(recogniser.options, language=language)
         if len(pcm) <= longest * SAMPLE_RATE_HZ:
-            return engine.transcribe(pcm, options=options).text
+            return said(engine.transcribe(pcm, options=options))
         _, windows = find_speech(pcm, longest)
         heard = decode_windows(engine, pcm, windows, options, workers=recogniser.choice.workers)
-        return " ".join(hypothesis.text for hypothesis in heard)
+        return " ".join(filter(None, map(said, heard)))
 
     return transcribe
 

@@ -63,6 +63,23 @@ def wish_of(args: argparse.Namespace) -> Wish:
     )
 
 
+def check_language(recogniser: Recogniser, language: str) -> None:
+    """Refuse a language the model does not know, rather than write it down as another one.
+
+    Raises:
+        UsageError: naming the languages it knows, when they are few.
+    """
+    known = recogniser.engine.info.languages
+    primary = language.partition("-")[0].lower()
+    if not known or primary in {*known, "auto"}:
+        return
+    several = f"one of its {len(known)} languages" if len(known) > 10 else " or ".join(known)
+    raise UsageError(
+        f'{recogniser.model_name} does not know the language "{language}"',
+        remedy=f"use {several} or another --model",
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     """Transcribe every file that can be read; name those that cannot."""
     targets = _targets(args.files, args.format, args.output)
@@ -72,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
     recogniser = open_recogniser(wish_of(args))
     failed = len(args.files) - len(readable)
     try:
+        check_language(recogniser, args.language or "en")
         for path, result in _transcripts(readable, recogniser, args):
             if isinstance(result, Transcript):
                 _write(result, path, args, targets)

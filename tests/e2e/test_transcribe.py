@@ -190,6 +190,15 @@ def test_unknown_model_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "whisper-none" in capsys.readouterr().err
 
 
+def test_unknown_language_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """A language the model has never heard of is not quietly taken for another."""
+    assert main(["transcribe", "--language", "tlh", str(clip("good_morning").path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert '"tlh"' in err
+    assert len(err.splitlines()) == 1
+
+
 def drain(descriptor: int, into: bytearray) -> None:
     """Read until the other side is closed, as a terminal does; it would block the writer otherwise."""
     try:
