@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import paho.mqtt.client as paho
 import pytest
@@ -27,7 +28,7 @@ class Heard:
     qos: int
     at: float
 
-    @property
+    @cached_property
     def body(self) -> dict:
         return json.loads(self.payload)
 

@@ -326,7 +326,8 @@ class Connection:
         if by_broker:
             cause = f"the broker ended the connection: {reason.getName()}"
         else:
-            cause = self._last_error or "the connection was lost"
+            why = self._last_error.rpartition("socket: ")[2]
+            cause = f"the connection was lost: {why}" if why else "the connection was lost"
         refused = by_broker and refusals.is_refusal(reason.value)
         self._lost = Lost(cause=cause, refused=refused)
         self._events.append(self._lost)

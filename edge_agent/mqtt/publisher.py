@@ -34,6 +34,10 @@ __all__ = ["Courier", "CourierStatistics", "Queue", "QueuedRow"]
 WINDOW = 20
 """Unacknowledged rows at most; brokers queue beyond 20 by default, and more gains nothing on a LAN."""
 _TICK_S = 1.0
+_MARK_ROWS, _MARK_WITHIN_S = 20, 0.05
+"""While a backlog drains, so many acknowledged rows share one commit, or those of so many seconds."""
+_FAREWELL_S = 0.5
+"""Kept of the time to stop for saying so."""
 _PACKET_TOO_LARGE = 0x95
 _UNFIT_CODES = frozenset({0x99})  # payload format invalid: no later try can succeed
 _PARTIALS_HELD = 8
@@ -83,13 +87,15 @@ class Courier:
         self._sent_slots: dict[int, Slot] = {}
         self._accepted: list[tuple[int, int]] = []
         self._holds = Holds()
+        self._mark_at = 0.0
         self._live_after = 0
-        self._more = True
+        self._more, self._fresh = True, False
         self._failures = 0
         self._reason, self._refused = "not connected yet", False
+        self._denial = ""
         self._next_try = self._next_tick = 0.0
         self._stop_at: float | None = None
-        self._farewell = False
+        self._farewell = self._drained = False
         self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
 
     # -- for the other threads ----------------------------------------------------------------------------
@@ -105,7 +111,7 @@ class Courier:
 
     def notify(self) -> None:
         """A row was appended."""
-        self._more = True
+        self._more = self._fresh = True
         self._wake()
 
     def set_status(self, state: State, reasons: Sequence[str] = ()) -> None:
@@ -137,8 +143,8 @@ class Courier:
         counters = self._counters
         return CourierStatistics(
             connected=self._connection is not None,
-            refused=self._refused,
-            reason=self._reason,
+            refused=self._refused or bool(self._denial),
+            reason=self._reason or self._denial,
             connects=counters.connects,
             failures_in_a_row=self._failures,
             delivered=counters.delivered,
@@ -156,11 +162,12 @@ class Courier:
 
         What is left stays in the outbox for the next start.
         """
+        self._more = True
         self._stop_at = time.monotonic() + timeout_s
         self._wake()
         if self._thread.ident is not None:
             self._thread.join(timeout_s + 1.0)
-        return not self._thread.is_alive() and self._farewell
+        return not self._thread.is_alive() and self._drained
 
     def _wake(self) -> None:
         os.eventfd_write(self._wake_fd, 1)
@@ -184,7 +191,7 @@ class Courier:
         now = time.monotonic()
         if now >= self._next_tick:
             self._next_tick = now + _TICK_S
-            self._more = True
+            self._more = self._more or self._stop_at is None  # rows that another process queued again
             self._outbox.tend()
         if self._connection is None:
             if self._stop_at is not None:
@@ -194,10 +201,11 @@ class Courier:
             else:
                 self._connect()
             return True
+        self._pump(self._connection)
         if self._stop_at is not None and self._leave(self._connection, now):
             return False
-        self._pump(self._connection)
-        self._serve(self._connection, max(0.0, self._next_tick - time.monotonic()))
+        wake_at = min(self._next_tick, self._mark_at) if self._accepted else self._next_tick
+        self._serve(self._connection, max(0.0, wake_at - time.monotonic()))
         return True
 
     def _idle(self, timeout_s: float) -> None:
@@ -219,7 +227,6 @@ class Courier:
         self._counters.connects += 1
         self._reason, self._refused = "", False
         self._live_after, self._more = self._outbox.last_seq, True
-        self._holds = Holds()
         self._presence.reborn()
         with self._lock:
             self._connection = connection
@@ -243,8 +250,8 @@ class Courier:
                 return False
             connection.disconnect(min(1.0, self._stop_at - now))
         else:
-            near_end = now >= self._stop_at - 0.5
-            if near_end or not (self._sent_rows or self._more or self._accepted):
+            self._drained = not (self._sent_rows or self._more or self._accepted)
+            if self._drained or now >= self._stop_at - _FAREWELL_S:
                 self.set_status("stopped", ())
                 self._farewell = True
             return False
@@ -275,9 +282,12 @@ class Courier:
     def _send_rows(self, connection: Connection) -> int:
         room = self._free_window(connection)
         kinds = [kind for kind in ROW_KINDS if self._may_send(kind)]
+        # A backlog goes in bursts: a broker that writes down each change writes once a burst, not once a row.
+        if self._sent_rows and room < WINDOW // 2 and not self._fresh:
+            return 0
         if room <= 0 or not self._more or not kinds:
             return 0
-        self._more = False  # before reading: a row appended meanwhile sets it again
+        self._more = self._fresh = False  # before reading: a row appended meanwhile sets them again
         on_their_way = {row.seq for row in self._sent_rows.values()}
         on_their_way.update(seq for seq, _ in self._accepted)
         rows = self._outbox.next_batch(room, after_seq=self._live_after, skip=on_their_way, kinds=kinds)
@@ -329,10 +339,16 @@ class Courier:
                 self._on_ack(event)
             elif isinstance(event, Lost):
                 self._on_lost(event)
-        if self._accepted:
-            self._outbox.mark_many(self._accepted)
-            self._counters.delivered += len(self._accepted)
-            self._accepted = []
+        if self._accepted and (not self._sent_rows or self._mark_due(time.monotonic())):
+            self._mark()
+
+    def _mark_due(self, now: float) -> bool:
+        return len(self._accepted) >= _MARK_ROWS or now >= self._mark_at
+
+    def _mark(self) -> None:
+        self._outbox.mark_many(self._accepted)
+        self._counters.delivered += len(self._accepted)
+        self._accepted = []
 
     def _on_ack(self, ack: Acked) -> None:
         slot = self._sent_slots.pop(ack.mid, None)
@@ -340,6 +356,8 @@ class Courier:
         if row is not None:
             self._more = True
             if ack.code < FAILURE:
+                if not self._accepted:
+                    self._mark_at = time.monotonic() + _MARK_WITHIN_S
                 self._accepted.append((row.seq, ack.code))
                 self._counters.no_subscribers += ack.code == NO_SUBSCRIBERS
                 self._taken(row.kind)
@@ -359,19 +377,21 @@ class Courier:
     def _taken(self, what: str) -> None:
         self._failures = 0  # only now: a broker that accepts the login and then throws us out is no success
         if self._holds.accepted(what) and not self._holds:
-            self._reason, self._refused = "", False
+            self._denial = ""
 
     def _denied(self, what: str, topic: str, ack: Acked) -> None:
         self._counters.denied += 1
         wait_s = self._holds.refused(what, time.monotonic(), jitter=self._jitter.random())
         if wait_s is not None:
-            self._reason, self._refused = f"the broker refused a message on {topic}: {ack.name}", True
-            _log.warning("%s (next try in %.0f s)", self._reason, wait_s)
+            self._denial = f"the broker refused a message on {topic}: {ack.name}"
+            _log.warning("%s (next try in %.0f s)", self._denial, wait_s)
 
     def _on_lost(self, lost: Lost) -> None:
         with self._lock:
             self._connection = None
             self._partials.clear()
+        if self._accepted:
+            self._mark()
         unanswered = [row.seq for row in self._sent_rows.values()]
         self._sent_rows.clear()
         self._sent_slots.clear()
