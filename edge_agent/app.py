@@ -34,6 +34,7 @@ from edge_agent.partials import PartialConfig
 from edge_agent.profile.schema import Profile
 from edge_agent.scribe import Scribe
 from edge_agent.supervise import Heartbeats
+from edge_agent.text.script import Script
 from edge_agent.types import State, Utterance
 from edge_agent.work import Work
 
@@ -94,6 +95,7 @@ class Agent:
             live=source.paced,
             partials=partial_config(config),
             snapshot=self._snapshot,
+            refine=Script(config.recognition.script),
         )
         ring = Ring()
         self.cutter = Cutter(

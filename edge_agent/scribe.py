@@ -95,6 +95,7 @@ class Scribe:
             partials are told, and the latency is the sum of its parts because the sample clock runs ahead.
         partials: how often the open utterances are told.
         snapshot: the open utterance of a channel, None in silence.
+        refine: what is done to each text before anybody sees it (Chinese script).
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class Scribe:
         live: bool = True,
         partials: PartialConfig | None = None,
         snapshot: Callable[[int], Utterance | None] = lambda _channel: None,
+        refine: Callable[[Hypothesis], Hypothesis] = lambda hypothesis: hypothesis,
     ) -> None:
         self.progress = 0
         """Rises with each finished piece of work, and each idle wait."""
@@ -117,7 +119,7 @@ class Scribe:
         self.work = Work(clock=clock, queue_s=queue_s, live=live, partials=told)
         """Where the cutter puts what it cuts."""
         self._engine, self._options, self._commit, self._clock = engine, options, commit, clock
-        self._live, self._snapshot = live, snapshot
+        self._live, self._snapshot, self._refine = live, snapshot, refine
         self._early: dict[int, _Heard] = {}
         self._counts: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
@@ -269,7 +271,7 @@ class Scribe:
             self._failures_in_a_row = 0
             self._spent_s += (self._clock.monotonic_ns() - began_ns) / 1e9
             self._heard_s += utterance.duration_s
-            return hypothesis
+            return self._refine(hypothesis)
         return None
 
     def _note(self, error: EngineError, attempt: int) -> None:

@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says more about the other processes on a machine than about the code.
+settings.register_profile("calm", deadline=None)
+settings.load_profile("calm")
 
 pytest_plugins = ["tests.broker"]
 
