@@ -17,7 +17,7 @@ pytest_plugins = ["tests.broker"]
 
 @pytest.fixture(autouse=True)
 def _private_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or writes the files of this machine's own agent; models are shared, they are read only."""
+    """No test touches the files of this machine's own agent; models are shared, read only."""
     if "EDGE_AGENT_MODELS" not in os.environ:
         from edge_agent.verbs.common import models_dir
 
