@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from edge_agent.audio.level import Level
 from edge_agent.audio.resample import Resampler
@@ -17,6 +18,7 @@ from edge_agent.audio.source import EndOfAudio
 from edge_agent.audio.stream import Happening, Stream
 from edge_agent.audio.vad import Vad
 from edge_agent.clock import Clock
+from edge_agent.errors import CaptureError, EdgeAgentError
 from edge_agent.types import FRAME_SAMPLES, SAMPLE_RATE_HZ, Cut, Gap, Utterance, Value
 
 _log = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ class Cutter:
         config: endpoint values of all channels.
         callbacks: who gets what comes out.
         use_channels: indices of the device's channels, each its own stream; empty: one stream, their average.
+        first_channel: number of the first stream as published; several devices have numbers of their own.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Cutter:
         config: EndpointConfig,
         callbacks: Callbacks,
         use_channels: tuple[int, ...] = (),
+        first_channel: int = 0,
     ) -> None:
         streams = max(1, len(use_channels))
         self.failure: BaseException | None = None
@@ -79,8 +83,10 @@ class Cutter:
         self._tell = callbacks
         self._use_channels = use_channels
         self._vad = Vad(streams)
+        self._first_channel = first_channel
         self._streams = [
-            Stream(number, config=config, clock=clock, time_of=self._time_of) for number in range(streams)
+            Stream(first_channel + number, config=config, clock=clock, time_of=self._time_of)
+            for number in range(streams)
         ]
         self._resampler: Resampler | None = None
         self._rate_hz = 0
@@ -123,16 +129,17 @@ class Cutter:
 
     def configure(self, config: EndpointConfig, channel: int | None = None) -> None:
         """Use other endpoint values from the next frame on, for one channel or all."""
-        for number in range(len(self._streams)) if channel is None else (channel,):
-            self._configs[number] = config
+        for stream in self._streams:
+            if channel in {None, stream.channel}:
+                self._configs[stream.channel] = config
 
     def snapshot(self, channel: int = 0) -> Utterance | None:
         """The open utterance up to the newest sample; None in silence. Cheap; any thread."""
-        return self._streams[channel].snapshot()
+        return self._stream(channel).snapshot()
 
     def level(self, channel: int = 0) -> Level:
         """Loudness of the last second; any thread."""
-        return self._streams[channel].meter.level()
+        return self._stream(channel).meter.level()
 
     def statistics(self) -> CutStatistics:
         """Counts since the start; any thread."""
@@ -146,11 +153,17 @@ class Cutter:
             clicks=sum(stream.segmenter.dropped for stream in self._streams),
         )
 
+    def _stream(self, channel: int) -> Stream:
+        return self._streams[channel - self._first_channel]
+
     # --- the thread ---
 
     def _run(self) -> None:
         try:
             self._loop()
+        except EdgeAgentError as error:
+            self.failure = error
+            _log.error("%s", error)
         except Exception as error:  # noqa: BLE001 - the thread's top: the supervisor reads `failure` and restarts
             self.failure = error
             _log.exception("the cutter stopped")
@@ -172,8 +185,8 @@ class Cutter:
 
     def _apply_requests(self) -> None:
         while self._configs:
-            number, config = self._configs.popitem()
-            self._streams[number].configure(config)
+            channel, config = self._configs.popitem()
+            self._stream(channel).configure(config)
         if self._flush.is_set():
             self._flush.clear()
             for stream in self._streams:
@@ -182,17 +195,26 @@ class Cutter:
     def _on_gap(self, gap: Gap) -> None:
         self._finish("gap")
         self._count.gap(gap)
-        self._tell.on_gap(gap)
+        self._tell.on_gap(replace(gap, channel=self._first_channel))
 
     def _on_chunk(self, chunk: Chunk) -> None:
         if self._resampler is None or chunk.rate_hz != self._rate_hz:
             self._finish("gap")
+            self._check_channels(chunk)
             self._resampler = Resampler(chunk.rate_hz, self._use_channels)
             self._rate_hz = chunk.rate_hz
         self._count.heard(chunk)
         self._anchor = (self._frames_in * SAMPLE_RATE_HZ / self._rate_hz, chunk.start_ns)
         self._frames_in += len(chunk.pcm)
         self._cut(self._resampler.process(chunk.pcm))
+
+    def _check_channels(self, chunk: Chunk) -> None:
+        given = chunk.pcm.shape[1]
+        if self._use_channels and max(self._use_channels) >= given:
+            raise CaptureError(
+                f"channel {max(self._use_channels)} is to be used, but the device gives {given} channel(s)",
+                remedy="channels count from 0; correct audio.channels and audio.use_channels",
+            )
 
     def _finish(self, cut: Cut) -> None:
         """Nothing follows without a break: end what is open, forget what was heard."""

@@ -15,7 +15,7 @@ from edge_agent.audio.ring import Ring
 from edge_agent.audio.source import AudioSource, Block, EndOfAudio, Overrun
 from edge_agent.audio.timeline import Timeline
 from edge_agent.clock import Clock
-from edge_agent.errors import CaptureError, EdgeAgentError
+from edge_agent.errors import CaptureError, EdgeAgentError, MicrophoneBusy, MicrophoneLost
 from edge_agent.types import Gap, GapCause, Value
 
 _log = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ class Ears:
     def _listen(self) -> None:
         try:
             item = self._source.read(_READ_S)
-        except CaptureError as error:
+        except (MicrophoneLost, MicrophoneBusy) as error:
             self._lose(error)
             return
         if isinstance(item, Block):
@@ -208,7 +208,7 @@ class Ears:
     def _open(self) -> bool:
         try:
             self._source.open()
-        except CaptureError as error:
+        except (MicrophoneLost, MicrophoneBusy) as error:  # all else no later try will mend
             self._lose(error)
             return False
         self._is_open = True

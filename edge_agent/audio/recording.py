@@ -14,7 +14,7 @@ import numpy as np
 from edge_agent.audio.files import stream_audio
 from edge_agent.audio.source import Block, EndOfAudio
 from edge_agent.clock import Clock
-from edge_agent.errors import AudioFileError
+from edge_agent.errors import AudioFileError, UsageError
 from edge_agent.types import FRAME_SAMPLES, SAMPLE_RATE_HZ, Pcm16, Value
 
 _FAST_FRAMES = 8 * FRAME_SAMPLES
@@ -156,9 +156,19 @@ class PipeSource:
         self._end_ns: int | None = None
 
     def open(self) -> None:
-        """Take standard input unless a descriptor was given."""
-        if self._descriptor is None:
-            self._descriptor = sys.stdin.fileno()
+        """Take standard input unless a descriptor was given.
+
+        Raises:
+            UsageError: standard input is a terminal.
+        """
+        if self._descriptor is not None:
+            return
+        if sys.stdin.isatty():
+            raise UsageError(
+                "standard input is a terminal, not sound",
+                remedy='pipe s16le mono at 16 kHz into it, as "arecord -t raw -f S16_LE -r 16000" writes it',
+            )
+        self._descriptor = sys.stdin.fileno()
 
     def read(self, timeout_s: float) -> Block | None:
         if self._descriptor is None:

@@ -40,7 +40,9 @@ class AudioSource(Protocol):
         """Make ready to read; does nothing when already open.
 
         Raises:
-            CaptureError: MicrophoneLost, MicrophoneBusy or another reason; a later try may work.
+            MicrophoneLost: not there; a later try may work.
+            MicrophoneBusy: held by another program; a later try may work.
+            CaptureError: a library is missing, or the device is of no use; no later try will work.
             AudioFileError: a recording cannot be read; no later try will work.
         """
         ...
@@ -50,7 +52,7 @@ class AudioSource(Protocol):
 
         Raises:
             EndOfAudio: there is no more.
-            CaptureError: the device is gone; close it and open it again.
+            MicrophoneLost: the device is gone; close it and open it again.
         """
         ...
 

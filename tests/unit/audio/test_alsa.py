@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edge_agent.audio.alsa import AlsaSource, hardware_rate_hz, pcm_name
@@ -67,6 +68,44 @@ def test_a_device_that_does_not_exist() -> None:
     assert caught.value.exit_code == 69
 
 
+def test_opening_and_losing_over_and_over_leaks_nothing(tmp_path: Path) -> None:
+    """Five hundred cycles of a microphone that comes and goes: no descriptor and no memory more."""
+    room = Room(tmp_path / "room", np.zeros(16_000, np.float32), rate_hz=48_000, channels=2)
+    program = """
+import os, resource, sys
+from edge_agent.audio.alsa import AlsaSource
+from edge_agent.clock import SystemClock
+from edge_agent.errors import CaptureError
+def cycle():
+    source = AlsaSource("mic", channels=1, clock=SystemClock())
+    source.open()
+    try:
+        source.read(0.0)
+    except CaptureError:
+        pass
+    source.close()
+    try:
+        AlsaSource("nosuch", channels=1, clock=SystemClock()).open()
+    except CaptureError:
+        pass
+def state():
+    return len(os.listdir("/proc/self/fd")), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for _ in range(50):
+    cycle()
+before = state()
+for _ in range(500):
+    cycle()
+after = state()
+print(after[0] - before[0], after[1] - before[1])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=room.environment, capture_output=True, text=True, check=True
+    )
+    descriptors, kilobytes = map(int, done.stdout.split())
+    assert descriptors == 0
+    assert kilobytes < 2_000
+
+
 def test_without_the_library_the_way_to_get_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """The optional dependency is missing: the extra and the system package."""
     real = builtins.__import__
@@ -96,8 +135,6 @@ def test_the_list_of_a_machine_without_a_microphone(tmp_path: Path) -> None:
 
 def test_the_list_and_the_meter_of_a_machine_with_one(tmp_path: Path) -> None:
     """Name, rate, channels; the meter shows the level of what is played."""
-    import numpy as np
-
     wave = (0.5 * np.sin(np.arange(16_000 * 20) * 0.2)).astype(np.float32)
     room = Room(tmp_path / "room", wave, rate_hz=48_000, channels=2)
     listed = edge_agent("devices", "--json", environment=room.environment)
@@ -115,8 +152,6 @@ def test_the_list_and_the_meter_of_a_machine_with_one(tmp_path: Path) -> None:
 
 def test_the_list_says_which_device_is_busy(tmp_path: Path) -> None:
     """A microphone that another program holds is listed, with that reason."""
-    import numpy as np
-
     room = Room(tmp_path / "room", np.zeros(16_000, np.float32))
     room.fault("busy")
     listed = edge_agent("devices", environment=room.environment)

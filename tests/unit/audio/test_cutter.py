@@ -18,6 +18,7 @@ from edge_agent.audio.recording import FileSource
 from edge_agent.audio.ring import Ring
 from edge_agent.audio.segment import EndpointConfig
 from edge_agent.clock import SystemClock
+from edge_agent.errors import CaptureError
 from edge_agent.types import Gap, PcmFloat, Utterance
 from tests.corpus import Clip, clips
 
@@ -349,6 +350,46 @@ def test_flush_publishes_what_is_open_and_goes_on(
     one, two = listener.utterances[0], listener.utterances[1]
     assert (one.cut, two.cut) == ("stop", "silence")
     assert two.start_ns >= one.speech_end_ns
+
+
+def test_a_device_without_the_wanted_channel_is_one_clear_line() -> None:
+    """Channel 1 of a mono microphone: said with the keys to correct."""
+    ring = Ring()
+    ring.begin(rate_hz=16_000, channels=1, start_ns=0)
+    listener = Listener(ring, use_channels=(0, 1))
+    listener.cutter.start()
+    put(ring, np.zeros(3_200, np.float32))
+    assert listener.cutter.join(10)
+    assert isinstance(listener.cutter.failure, CaptureError)
+    assert "audio.use_channels" in str(listener.cutter.failure)
+
+
+def test_a_cutter_that_is_held_up_admits_what_it_lost(sentence: PcmFloat) -> None:
+    """A slow consumer overflows the ring: the oldest sound becomes an overload gap, and all adds up."""
+    ring = Ring(seconds=1.0)
+    ring.begin(rate_hz=16_000, channels=1, start_ns=0)
+    held, go = threading.Event(), threading.Event()
+    gaps: list[Gap] = []
+
+    def hold(_channel: int, _start_ns: int) -> None:
+        held.set()
+        assert go.wait(10)
+
+    callbacks = Callbacks(on_utterance=lambda _utterance: None, on_gap=gaps.append, on_started=hold)
+    cutter = Cutter(ring, clock=SystemClock(), config=EndpointConfig(), callbacks=callbacks, first_channel=5)
+    cutter.start()
+    pcm = np.rint(np.concatenate((sentence, sentence)) * 32767).astype(np.int16)[:, None]
+    for first in range(0, len(pcm), 1600):
+        ring.write(pcm[first : first + 1600], first * 62_500)
+        if first == 16_000:
+            assert held.wait(10)
+    go.set()
+    ring.close()
+    assert cutter.join(10)
+    assert {(gap.cause, gap.channel) for gap in gaps} == {("overload", 5)}
+    statistics = cutter.statistics()
+    assert statistics.gap_s > 1
+    assert statistics.heard_s + statistics.gap_s == pytest.approx(len(pcm) / 16_000, abs=0.001)
 
 
 def test_a_callback_that_fails_is_seen(sentence: PcmFloat) -> None:

@@ -183,6 +183,13 @@ def test_a_recording_that_cannot_be_read_is_a_failure_not_a_loss() -> None:
     assert ears.failure is error
 
 
+def test_a_missing_library_is_a_failure_not_a_loss() -> None:
+    """Waiting would not install it."""
+    error = CaptureError("pyalsaaudio is missing", remedy="install it")
+    _, ears = listen(Scripted(opens=(error,)))
+    assert ears.failure is error
+
+
 def test_five_hundred_losses_leak_nothing() -> None:
     """Loss and return, over and over: no thread, no gap unaccounted, no growth of the ring."""
     before = threading.active_count()
