@@ -64,8 +64,13 @@ class Steps(Protocol):
         """What it can do; constant."""
         ...
 
-    def encode(self, mel: Mel) -> Encoded:
-        """Encode float32[mels, frames], frames even and at most 3000."""
+    def encode(self, mel: Mel, positions: int = 0) -> Encoded:
+        """Encode float32[mels, frames], frames even and at most 3000.
+
+        Args:
+            positions: when above frames / 2, the output is extended to so many positions with what the
+                encoder makes of silence there; costs a copy instead of encoding.
+        """
         ...
 
     def generate(

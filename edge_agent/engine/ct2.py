@@ -12,13 +12,13 @@ from edge_agent.decoding.decoder import Decoder, Settings
 from edge_agent.decoding.steps import Abilities
 from edge_agent.decoding.tokens import Tokenizer
 from edge_agent.engine.base import EngineConfig
-from edge_agent.engine.ct2_layout import Layout
+from edge_agent.engine.ct2_layout import read_layout
+from edge_agent.engine.ct2_selftest import prove
 from edge_agent.engine.ct2_steps import Ct2Steps
 from edge_agent.errors import EngineError, EngineLoadFailed
 from edge_agent.types import SAMPLE_RATE_HZ, DecodeOptions, EngineInfo, Hypothesis, PcmFloat
 
 MAX_AUDIO_S = 30.0
-_EXTRA_KEYS = frozenset({"context"})
 
 
 def open_engine(config: EngineConfig) -> Ct2Engine:
@@ -28,23 +28,25 @@ def open_engine(config: EngineConfig) -> Ct2Engine:
         EngineLoadFailed: the library is missing, the model is not one, or the compute type is not possible
             on this machine.
     """
-    unknown = sorted(set(config.extra) - _EXTRA_KEYS)
-    if unknown:
-        raise EngineLoadFailed(
-            f"the CTranslate2 engine knows no option {', '.join(unknown)}",
-            remedy=f"use {', '.join(sorted(_EXTRA_KEYS))}",
-        )
+    settings = _settings(config)
     model = _load(config)
     tokenizer = Tokenizer(config.model_dir)
+    layout = read_layout(config.model_dir)
     facts = _model_config(config.model_dir)
     abilities = Abilities(
         mels=int(model.n_mels),
         multilingual=bool(model.is_multilingual),
         languages=tuple(tokenizer.special.languages) if model.is_multilingual else ("en",),
-        suppressed=frozenset(facts["suppress_ids"]),
-        suppressed_first=frozenset(facts["suppress_ids_begin"]),
+        suppressed=frozenset(layout.tokens(facts["suppress_ids"])),
+        suppressed_first=frozenset(layout.tokens(facts["suppress_ids_begin"])),
+        scores_end=layout.end_mirror is not None,
+        fast_prefix=layout.parallel_prefix and config.device == "cpu",
     )
-    steps = Ct2Steps(model, Layout(), abilities)
+    steps = Ct2Steps(model, layout, abilities)
+    first_language = abilities.languages[0]
+    steps.abilities = abilities = prove(
+        steps, layout, tokenizer.sot_sequence(first_language), tokenizer.special.eot
+    )
     info = EngineInfo(
         kind=f"ctranslate2/{config.compute_type}",
         model=_label(config),
@@ -53,7 +55,7 @@ def open_engine(config: EngineConfig) -> Ct2Engine:
         max_audio_s=MAX_AUDIO_S,
         notes=abilities.notes,
     )
-    return Ct2Engine(info, Decoder(steps, tokenizer, Settings()), steps, model)
+    return Ct2Engine(info, Decoder(steps, tokenizer, settings=settings), steps, model)
 
 
 class Ct2Engine:
@@ -83,6 +85,17 @@ class Ct2Engine:
     def close(self) -> None:
         """Free the weights now rather than at the next garbage collection."""
         self._model.unload_model()
+
+
+def _settings(config: EngineConfig) -> Settings:
+    """The engine's own options: those of `Settings`."""
+    try:
+        return msgspec.convert(config.extra, Settings)
+    except msgspec.ValidationError as error:
+        known = ", ".join(field.name for field in msgspec.structs.fields(Settings))
+        raise EngineLoadFailed(
+            f"an option of the CTranslate2 engine is wrong: {error}", remedy=f"options are {known}"
+        ) from error
 
 
 def _load(config: EngineConfig) -> Any:

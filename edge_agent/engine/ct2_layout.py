@@ -1,17 +1,21 @@
-"""Standard Whisper token ids <-> rows of the model file. Pure.
+"""Standard Whisper token ids <-> rows of the model file.
 
 A prepared model may keep its rows in another order (so that the library reads a text prefix in one pass) and
-hold a copy of the end-of-text row under an id the scoring pass looks at. `prepared.json` beside the model
-says so; without it ids are rows.
+hold a copy of the end-of-text row where the scoring pass sees it. `prepared.json` beside the model says so;
+without it ids are rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
+from pathlib import Path
 
 import msgspec
 
+from edge_agent.errors import EngineLoadFailed
 from edge_agent.types import Value
+
+_FORMAT = 1
 
 
 class Layout(Value, frozen=True):
@@ -20,13 +24,13 @@ class Layout(Value, frozen=True):
     to_row: dict[int, int] = msgspec.field(default_factory=dict)
     """Only ids whose row differs."""
     to_token: dict[int, int] = msgspec.field(default_factory=dict)
-    """Row -> id, only where they differ; copies of a row name the same id."""
+    """Row -> id, only where they differ."""
     end_mirror: int | None = None
-    """Row that repeats end-of-text where the scoring pass can see it."""
+    """Row that repeats end-of-text where the scoring pass sees it."""
     suppressed_rows: tuple[int, ...] = ()
-    """Rows that exist only for the library's sake and must never be generated."""
-    prefix_copies: dict[int, int] = msgspec.field(default_factory=dict)
-    """Token id -> row of a copy outside the range the library reads in one pass; ends such a prefix."""
+    """Rows that exist only for the library's sake and are never generated."""
+    parallel_prefix: bool = False
+    """The library takes every text token for a task token and reads a prefix in one pass."""
 
     def rows(self, tokens: Iterable[int]) -> list[int]:
         """Token ids as rows."""
@@ -47,12 +51,37 @@ class Layout(Value, frozen=True):
         return sorted({*self.rows(tokens), *self.suppressed_rows})
 
 
-def from_ids(ids: Mapping[int, int], *, end_mirror: int | None, suppressed: Sequence[int]) -> Layout:
-    """A layout from the full or partial map token id -> row."""
-    moved = {token: row for token, row in ids.items() if token != row}
+class _Prepared(msgspec.Struct, frozen=True):
+    """What this module needs of `prepared.json`."""
+
+    format: int
+    ids: dict[int, int] = msgspec.field(default_factory=dict)
+    eot_mirror: int | None = None
+    layout: str = "plain"
+    suppress: tuple[int, ...] = ()
+
+
+def read_layout(model_dir: Path) -> Layout:
+    """The layout of a model directory; the identity for a published model.
+
+    Raises:
+        EngineLoadFailed: `prepared.json` cannot be used.
+    """
+    path = model_dir / "prepared.json"
+    remedy = "prepare it again with: edge-agent models prepare"
+    try:
+        prepared = msgspec.json.decode(path.read_bytes(), type=_Prepared)
+    except FileNotFoundError:
+        return Layout()
+    except (OSError, msgspec.MsgspecError) as error:
+        raise EngineLoadFailed(f"{path} cannot be read: {error}", remedy=remedy) from error
+    if prepared.format != _FORMAT or prepared.layout not in ("plain", "parallel-prefix"):
+        raise EngineLoadFailed(f"{path} is of a form this version does not know", remedy=remedy)
+    moved = {token: row for token, row in prepared.ids.items() if token != row}
     return Layout(
         to_row=moved,
         to_token={row: token for token, row in moved.items()},
-        end_mirror=end_mirror,
-        suppressed_rows=tuple(suppressed),
+        end_mirror=prepared.eot_mirror,
+        suppressed_rows=prepared.suppress,
+        parallel_prefix=prepared.layout == "parallel-prefix",
     )

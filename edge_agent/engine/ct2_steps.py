@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_agent.decoding.features import Mel
 from edge_agent.decoding.steps import Abilities, Encoded, Generated, Scored
 from edge_agent.engine.ct2_layout import Layout
+from edge_agent.engine.ct2_silence import Silence
 from edge_agent.errors import EngineError
 
 MAX_LENGTH = 448
@@ -20,26 +22,18 @@ class Ct2Steps:
     """Drives one `ctranslate2.models.Whisper`; safe to share between as many threads as it has workers."""
 
     def __init__(self, model: Any, layout: Layout, abilities: Abilities) -> None:
+        self.abilities = abilities
         self._model = model
         self._layout = layout
-        self._abilities = abilities
-        self._suppress = layout.suppress(sorted(abilities.suppressed))
+        self._suppress = layout.suppress(abilities.suppressed)
+        self._silence = Silence(abilities.mels, self._encode_raw)
 
-    @property
-    def abilities(self) -> Abilities:
-        return self._abilities
-
-    def encode(self, mel: Mel) -> Encoded:
-        import ctranslate2
-
-        mels, frames = mel.shape
-        # The library takes an encoder output of exactly `mels` positions for features and re-encodes it.
-        if frames in (2 * mels, 2 * mels - 1):
-            raise EngineError(
-                f"{frames} feature frames cannot be told from features", remedy="encode two frames more"
-            )
-        view = ctranslate2.StorageView.from_array(np.ascontiguousarray(mel[None]))
-        return _call(self._model.encode, view)
+    def encode(self, mel: Mel, positions: int = 0) -> Encoded:
+        encoded = self._encode_raw(mel)
+        if 2 * positions <= mel.shape[1]:
+            return encoded
+        sound = np.array(encoded)[0]
+        return _view(np.concatenate([sound, self._silence.positions(len(sound), positions)])[None])
 
     def generate(
         self,
@@ -48,30 +42,29 @@ class Ct2Steps:
         *,
         prefix: Sequence[int] = (),
         beam: int = 1,
-        max_new: int = 224,
+        max_new: int = MAX_LENGTH // 2,
         temperature: float = 0.0,
     ) -> Generated:
+        if prefix and self._layout.parallel_prefix:
+            return self._continue(encoded, prompt, prefix, max_new)
         new = min(max_new, MAX_LENGTH // 2 - len(prefix), MAX_LENGTH + 1 - len(prompt) - len(prefix))
         if new < 1:
             return Generated(tokens=(), ended=False)
-        # The library returns at most min(max_length / 2, max_length - (prompt - 1)) tokens, prefix included.
         wanted = len(prefix) + new
-        result = _call(
-            self._model.generate,
+        sampling = {"sampling_topk": 0, "sampling_temperature": temperature} if temperature > 0 else {}
+        result = self._generate(
             encoded,
             [self._layout.rows([*prompt, *prefix])],
+            prompt_length=len(prompt),
+            wanted=wanted,
             beam_size=beam if temperature <= 0 else 1,
-            max_length=max(2 * wanted, len(prompt) - 1 + wanted),
-            return_scores=True,
-            return_no_speech_prob=True,
             suppress_blank=not prefix,
-            suppress_tokens=self._suppress,
-            **({"sampling_topk": 0, "sampling_temperature": temperature} if temperature > 0 else {}),
+            return_no_speech_prob=True,
+            **sampling,
         )[0]
         rows = result.sequences_ids[0]
-        tokens = self._layout.tokens(rows)[len(prefix) :]
         return Generated(
-            tokens=tuple(tokens),
+            tokens=tuple(self._layout.tokens(rows[len(prefix) :])),
             ended=len(rows) < wanted,
             avg_logprob=float(result.scores[0]) * len(rows) / (len(rows) + 1),
             no_speech_prob=float(result.no_speech_prob),
@@ -85,7 +78,7 @@ class Ct2Steps:
         result = _call(self._model.align, encoded, start, [given], max(2, frames))[0]
         probabilities = tuple(result.text_token_probs)
         if len(probabilities) != len(given):
-            raise EngineError("the scoring pass lost tokens", remedy="report this model")
+            raise EngineError("the scoring pass lost tokens", remedy="check the model with: models verify")
         return Scored(
             probabilities=probabilities[: len(text)],
             end_probability=None if mirror is None else probabilities[-1],
@@ -93,10 +86,78 @@ class Ct2Steps:
         )
 
     def detect_language(self, encoded: Encoded) -> tuple[tuple[str, float], ...]:
-        if not self._abilities.multilingual:
+        if not self.abilities.multilingual:
             return ()
         ranked = _call(self._model.detect_language, encoded)[0]
         return tuple((name.strip("<|>"), float(probability)) for name, probability in ranked)
+
+    def first_logits(self, encoded: Encoded, prompt: Sequence[int]) -> NDArray[np.float32]:
+        """float32[rows]: what the model makes of each row as first token, nothing suppressed."""
+        result = _call(
+            self._model.generate,
+            encoded,
+            [self._layout.rows(prompt)],
+            beam_size=1,
+            max_length=len(prompt) + 1,
+            return_logits_vocab=True,
+            suppress_blank=False,
+            suppress_tokens=[],
+        )[0]
+        return np.array(result.logits[0], dtype=np.float32).reshape(-1)
+
+    def _encode_raw(self, mel: Mel) -> Encoded:
+        mels, frames = mel.shape
+        # The library takes an encoder output of exactly `mels` positions for features and encodes it again.
+        if frames in (2 * mels, 2 * mels - 1):
+            raise EngineError(f"{frames} feature frames would be misread", remedy="encode two frames more")
+        return _call(self._model.encode, _view(mel[None]))
+
+    def _continue(
+        self, encoded: Encoded, prompt: Sequence[int], prefix: Sequence[int], max_new: int
+    ) -> Generated:
+        """Read the prefix in one pass. The library asks only the first of a batch whether timestamps are
+        wanted, and that answer hangs on its last token: so a helper goes first that ends in no-timestamps."""
+        whole = self._layout.rows([*prompt, *prefix])
+        new = min(max_new, MAX_LENGTH + 1 - len(whole))
+        if new < 1:
+            return Generated(tokens=(), ended=False)
+        helper = [*whole[:-1], whole[len(prompt) - 1]]
+        sound = np.array(encoded)
+        result = self._generate(
+            _view(np.concatenate([sound, sound])),
+            [helper, whole],
+            prompt_length=len(whole),
+            wanted=new,
+            beam_size=1,
+            suppress_blank=False,
+        )[1]
+        rows = result.sequences_ids[0]
+        return Generated(
+            tokens=tuple(self._layout.tokens(rows)),
+            ended=len(rows) < new,
+            avg_logprob=float(result.scores[0]) * len(rows) / (len(rows) + 1),
+        )
+
+    def _generate(
+        self, encoded: Any, prompts: list[list[int]], *, prompt_length: int, wanted: int, **options: Any
+    ) -> Any:
+        # The library returns at most min(max_length / 2, max_length - (prompt - 1)) tokens, a prefix that it
+        # does not take for task tokens included.
+        return _call(
+            self._model.generate,
+            encoded,
+            prompts,
+            max_length=max(2 * wanted, prompt_length - 1 + wanted),
+            return_scores=True,
+            suppress_tokens=self._suppress,
+            **options,
+        )
+
+
+def _view(array: NDArray[np.float32]) -> Any:
+    import ctranslate2
+
+    return ctranslate2.StorageView.from_array(np.ascontiguousarray(array))
 
 
 def _call(function: Any, *args: Any, **options: Any) -> Any:

@@ -3,8 +3,8 @@
 
 A script is a list, in `config.extra["script"]` or as JSON in the file `config.extra["file"]`. An entry is a
 text or an object: `text`, `language`, `words` (list of [text, start_s, end_s, confidence]), `avg_logprob`,
-`no_speech_prob`, `rejected`, `delay_ms`, `error` (a sentence: the call fails with it). After the last entry it
-starts again.
+`no_speech_prob`, `rejected`, `delay_ms`, `error` (a sentence: the call fails with it). After the last entry
+it starts again.
 """
 
 from __future__ import annotations

@@ -1,0 +1,112 @@
+"""How much context to encode for how much sound. Pure; the table is data beside this file.
+
+Whisper was trained on 30 s windows and pays for them: the encoder takes nine times longer for 30 s than for
+10. It does not need the silence itself, but the decoder wants to see that the speech is over, else it may
+start again from the beginning. So only the sound and a short tail are encoded, and the window is lengthened
+with positions that hold what the encoder makes of silence, computed once.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+
+from edge_agent.decoding.features import FRAMES_PER_SECOND, MAX_FRAMES
+from edge_agent.types import Value
+
+TABLE = Path(__file__).with_name("context_policy.toml")
+_STEP_S = 5.0
+"""Windows come in these steps: silence is kept for each length."""
+
+
+class Rule(Value, frozen=True):
+    """How one language is decoded."""
+
+    context: str = "short"
+    """"short": sound + tail encoded, silence appended up to the window. "full": 30 s, always."""
+    tail_s: float = 1.0
+    """Zeros encoded after the sound."""
+    window_s: float = 10.0
+    """Least length of what the decoder sees."""
+    margin_s: float = 1.0
+    """Least silence appended after the tail."""
+    bucket_s: float = 0.1
+    """Encoded lengths are multiples of this."""
+    min_logprob: float = -0.4
+    """Below this mean log-probability a short decode is repeated with more context."""
+    padded_tail_s: float = 2.0
+    padded_s: float = 10.0
+    """Third attempt: so many zeros encoded after the sound, and at least so much in all."""
+
+
+class Table(Value, frozen=True):
+    """Rules by language; what a language does not name comes from `default`."""
+
+    default: Rule = Rule()
+    language: dict[str, Rule] = msgspec.field(default_factory=dict)
+
+    def rule(self, language: str) -> Rule:
+        """The rule of a language code."""
+        return self.language.get(language, self.default)
+
+
+class Window(Value, frozen=True):
+    """What to encode and how long the decoder's view is."""
+
+    frames: int
+    """Features to encode."""
+    positions: int = 0
+    """Encoder positions after silence was appended; 0: none appended."""
+
+    @property
+    def seconds(self) -> float:
+        """Length of the decoder's view."""
+        return max(self.frames, 2 * self.positions) / FRAMES_PER_SECOND
+
+
+FULL = Window(frames=MAX_FRAMES)
+
+
+def short(frames: int, rule: Rule, mels: int) -> Window:
+    """The window for `frames` of sound under a rule."""
+    if rule.context == "full":
+        return FULL
+    wanted = frames + round(rule.tail_s * FRAMES_PER_SECOND)
+    step = max(2, round(rule.bucket_s * FRAMES_PER_SECOND))
+    encoded = usable(-(-wanted // step) * step, mels)
+    if encoded >= MAX_FRAMES:
+        return FULL
+    needed_s = max(rule.window_s, encoded / FRAMES_PER_SECOND + rule.margin_s)
+    window_s = min(MAX_FRAMES / FRAMES_PER_SECOND, -(-needed_s // _STEP_S) * _STEP_S)
+    return Window(frames=encoded, positions=round(window_s * FRAMES_PER_SECOND / 2))
+
+
+def longer(window: Window) -> Window:
+    """The same sound, seen with silence up to 30 s."""
+    return FULL if window == FULL else Window(frames=window.frames, positions=MAX_FRAMES // 2)
+
+
+def padded(frames: int, rule: Rule, mels: int) -> Window:
+    """Zeros encoded after the sound instead of silence appended: another view, worth as much."""
+    wanted = max(
+        frames + round(rule.padded_tail_s * FRAMES_PER_SECOND), round(rule.padded_s * FRAMES_PER_SECOND)
+    )
+    return Window(frames=usable(wanted, mels))
+
+
+def usable(frames: int, mels: int) -> int:
+    """An even number of frames, at most 30 s, whose encoder output no library takes for features."""
+    frames = min(MAX_FRAMES, frames + frames % 2)
+    return frames + 2 if frames == 2 * mels else frames
+
+
+@lru_cache(maxsize=1)
+def shipped_table() -> Table:
+    """The table chosen by measurement (tests/benchmarks/decoding/context_frontier.py)."""
+    raw = tomllib.loads(TABLE.read_text(encoding="utf-8"))
+    default = raw.get("default", {})
+    languages = {code: {**default, **rule} for code, rule in raw.get("language", {}).items()}
+    return msgspec.convert({"default": default, "language": languages}, Table)

@@ -1,0 +1,199 @@
+"""Speculative decoding: check a whole draft in one pass instead of writing it token by token. Pure.
+
+The idea is SpecASR's (arXiv 2507.18181): a draft of the same sound stays aligned with what the model hears
+even after a wrong token, so the rest of a draft is worth keeping. Differences: one scoring pass tells each
+token's probability, not the best token. Above 0.5 a token is the best one, proven. Below, the engine settles
+it by generating a few tokens from there. What comes out is what greedy decoding gives on the same encoder
+output.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from edge_agent.decoding.steps import Encoded, Generated, Scored, Steps
+from edge_agent.types import Value
+
+EXACT = 0.5
+"""Above this probability a token is the argmax."""
+NEAR = 0.3
+"""Threshold of the named `near` mode: faster, sometimes another token than greedy's."""
+
+_MAX_PASSES = 3
+"""Scoring passes before the rest is generated."""
+_MAX_DOUBTS = 2
+_LOOK_AHEAD = 3
+"""Tokens generated to settle a doubtful one."""
+_SHORT_REST = 4
+"""With so few draft tokens left it is cheaper to generate the end."""
+_WINDOW_BACK, _WINDOW_AHEAD = 2, 8
+"""Where, around the place of a wrong token, the draft is searched for what the engine wrote instead."""
+
+
+class Outcome(Value, frozen=True):
+    """A decode that began with a draft."""
+
+    tokens: tuple[int, ...]
+    ended: bool
+    accepted: int
+    """Draft tokens that are in the result without having been generated."""
+    passes: int
+    """Calls into the decoder."""
+    avg_logprob: float
+    scored: Scored | None = None
+    """The scoring pass, when it saw exactly `tokens`."""
+
+
+class _Run:
+    """One verification."""
+
+    def __init__(
+        self, steps: Steps, encoded: Encoded, prompt: Sequence[int], *, frames: int, tau: float, max_new: int
+    ) -> None:
+        self.steps = steps
+        self.encoded = encoded
+        self.prompt = prompt
+        self.frames = frames
+        self.tau = tau
+        self.max_new = max_new
+        self.passes = 0
+        self.generated = 0
+
+    def score(self, tokens: Sequence[int]) -> Scored:
+        self.passes += 1
+        return self.steps.score(self.encoded, self.prompt, tokens, self.frames)
+
+    def generate(self, prefix: Sequence[int], limit: int) -> Generated:
+        self.passes += 1
+        found = self.steps.generate(self.encoded, self.prompt, prefix=prefix, max_new=limit)
+        self.generated += len(found.tokens)
+        return found
+
+    def doubts(self, scored: Scored, tokens: Sequence[int], sure: int) -> list[int]:
+        """Places from `sure` on that are not proven; len(tokens) stands for the end of the text."""
+        abilities = self.steps.abilities
+        found = [
+            place
+            for place in range(sure, len(tokens))
+            if scored.probabilities[place] <= self.tau
+            or tokens[place] in abilities.suppressed
+            or (place == 0 and tokens[place] in abilities.suppressed_first)
+        ]
+        end = scored.end_probability
+        if not tokens or end is None or end <= self.tau:
+            found.append(len(tokens))
+        return found
+
+    def finish(self, tokens: Sequence[int]) -> Outcome:
+        """Keep `tokens`, generate the rest."""
+        rest = self.generate(tokens, self.max_new - len(tokens))
+        whole = (*tokens, *rest.tokens)
+        return self.outcome(whole, ended=rest.ended, avg_logprob=rest.avg_logprob)
+
+    def outcome(
+        self, tokens: Sequence[int], *, ended: bool, avg_logprob: float, scored: Scored | None = None
+    ) -> Outcome:
+        return Outcome(
+            tokens=tuple(tokens),
+            ended=ended,
+            accepted=max(0, len(tokens) - self.generated),
+            passes=self.passes,
+            avg_logprob=avg_logprob,
+            scored=scored,
+        )
+
+
+def verify(
+    steps: Steps,
+    encoded: Encoded,
+    prompt: Sequence[int],
+    draft: Sequence[int],
+    *,
+    frames: int,
+    tau: float = EXACT,
+    max_new: int = 224,
+) -> Outcome:
+    """Decode with `draft` as first guess.
+
+    Args:
+        draft: text tokens; any, also of another sentence.
+        frames: features that hold sound, for the alignment of the scoring pass.
+        tau: `EXACT` for greedy's tokens (up to ties of an int8 model), `NEAR` for more speed.
+        max_new: most tokens of the text, as for `Steps.generate`.
+    """
+    run = _Run(steps, encoded, prompt, frames=frames, tau=tau, max_new=max_new)
+    tokens = list(draft[: max_new - 1])
+    sure = 0
+    for _ in range(_MAX_PASSES):
+        scored = run.score(tokens)
+        doubts = run.doubts(scored, tokens, sure)
+        if not doubts:
+            return run.outcome(tokens, ended=True, avg_logprob=mean_logprob(scored), scored=scored)
+        settled = _settle(run, tokens, doubts)
+        if isinstance(settled, Outcome):
+            return settled
+        if settled is None:
+            return run.outcome(tokens, ended=True, avg_logprob=mean_logprob(scored), scored=scored)
+        tokens, sure = settled
+        if sure == len(tokens):
+            break
+    return run.finish(tokens[:sure])
+
+
+def _settle(run: _Run, tokens: list[int], doubts: list[int]) -> Outcome | tuple[list[int], int] | None:
+    """Walk over the doubtful places.
+
+    None: all confirmed. (tokens, sure): the draft mended, to be scored again; `sure` tokens are proven.
+
+    The scores after a confirmed token stay valid, its prefix is the same; so one pass serves the whole walk.
+    """
+    while doubts:
+        place = doubts[0]
+        left = len(tokens) - place
+        if not run.steps.abilities.fast_prefix or len(doubts) > _MAX_DOUBTS or left <= _SHORT_REST:
+            return run.finish(tokens[:place])
+        found = run.generate(tokens[:place], min(_LOOK_AHEAD, run.max_new - place))
+        same = common(found.tokens, tokens[place:])
+        reached = place + same
+        if same < len(found.tokens) or found.ended:
+            whole = [*tokens[:place], *found.tokens]
+            if found.ended:
+                return run.outcome(whole, ended=True, avg_logprob=found.avg_logprob)
+            return whole + recycle(found.tokens, tokens, place), len(whole)
+        doubts = [doubt for doubt in doubts if doubt >= reached]
+    return None
+
+
+def recycle(written: Sequence[int], draft: Sequence[int], place: int) -> list[int]:
+    """The rest of `draft` that goes on after the tokens `written` from `place`; empty when none is found.
+
+    The last two, then the last one, of `written` are looked for in a small window: the sound is the same, so
+    a draft that went wrong is right again a few tokens later.
+    """
+    centre = place + len(written)
+    for width in (2, 1):
+        wanted = list(written[-width:])
+        if len(wanted) < width:
+            continue
+        starts = range(max(0, centre - width - _WINDOW_BACK), min(len(draft), centre + _WINDOW_AHEAD))
+        for start in sorted(starts, key=lambda at: abs(at + width - centre)):
+            if list(draft[start : start + width]) == wanted:
+                return list(draft[start + width :])
+    return []
+
+
+def common(one: Sequence[int], other: Sequence[int]) -> int:
+    """Length of the common prefix."""
+    length = 0
+    for left, right in zip(one, other, strict=False):
+        if left != right:
+            break
+        length += 1
+    return length
+
+
+def mean_logprob(scored: Scored) -> float:
+    """Mean log-probability of the tokens and, where it was judged, of the end."""
+    judged = [*scored.probabilities, *([] if scored.end_probability is None else [scored.end_probability])]
+    return sum(math.log(max(p, 1e-10)) for p in judged) / max(1, len(judged))

@@ -1,0 +1,114 @@
+"""`Steps` without a model: a made-up recogniser whose every choice is known, for exact tests of decoding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from edge_agent.decoding.features import Mel
+from edge_agent.decoding.steps import Abilities, Encoded, Generated, Scored
+from edge_agent.types import Value
+
+
+class Sound(Value, frozen=True):
+    """What is said, as the made-up model hears it; stands for an encoder output."""
+
+    tokens: tuple[int, ...]
+    weak: frozenset[int] = frozenset()
+    """Places (len(tokens) is the end) where the best token has a probability below one half."""
+    no_speech_prob: float = 0.01
+    language: str = "en"
+    loops: bool = False
+    """The model finds no end: it starts again from the first token."""
+    flat: bool = False
+    """The model is unsure of everything."""
+
+
+class ScriptedSteps:
+    """Greedy on a `Sound`; after a wrong prefix it goes on where the sound does, as a real model would.
+
+    Args:
+        hear: called for each `encode` with (features, positions).
+    """
+
+    def __init__(self, abilities: Abilities, hear: Callable[[Mel, int], Sound]) -> None:
+        self.abilities = abilities
+        self.calls: list[str] = []
+        """Names of the calls so far."""
+        self._hear = hear
+
+    def encode(self, mel: Mel, positions: int = 0) -> Encoded:
+        self.calls.append("encode")
+        return self._hear(mel, positions)
+
+    def generate(
+        self,
+        encoded: Encoded,
+        prompt: Sequence[int],
+        *,
+        prefix: Sequence[int] = (),
+        beam: int = 1,
+        max_new: int = 224,
+        temperature: float = 0.0,
+    ) -> Generated:
+        del prompt, beam, temperature
+        self.calls.append("generate")
+        tokens = list(prefix)
+        logprob, ended = 0.0, False
+        for _ in range(max_new):
+            token, probability = _next(encoded, tokens)
+            logprob += math.log(probability)
+            if token is None:
+                ended = True
+                break
+            tokens.append(token)
+        new = tokens[len(prefix) :]
+        return Generated(
+            tokens=tuple(new),
+            ended=ended,
+            avg_logprob=logprob / (len(new) + 1),
+            no_speech_prob=encoded.no_speech_prob,
+        )
+
+    def score(self, encoded: Encoded, prompt: Sequence[int], tokens: Sequence[int], frames: int) -> Scored:
+        del prompt
+        self.calls.append("score")
+        chances = [_chance(encoded, tokens[:place], token) for place, token in enumerate(tokens)]
+        step = max(1, frames // 2 // (len(tokens) + 1))
+        return Scored(
+            probabilities=tuple(chances),
+            end_probability=_chance(encoded, tokens, None) if self.abilities.scores_end else None,
+            path=tuple((place, place * step) for place in range(len(tokens) + 1)),
+        )
+
+    def detect_language(self, encoded: Encoded) -> tuple[tuple[str, float], ...]:
+        self.calls.append("detect_language")
+        others = [(code, 0.02) for code in self.abilities.languages if code != encoded.language]
+        return ((encoded.language, 0.9), *others)
+
+
+def _next(sound: Sound, prefix: Sequence[int]) -> tuple[int | None, float]:
+    """The best token after a prefix (None: the end) and its probability."""
+    place = _place(sound.tokens, prefix)
+    chance = 0.45 if place in sound.weak else 0.9
+    if sound.flat:
+        chance = 0.2
+    if place >= len(sound.tokens):
+        if sound.loops and sound.tokens:
+            return sound.tokens[len(prefix) % len(sound.tokens)], chance
+        return None, chance
+    return sound.tokens[place], chance
+
+
+def _chance(sound: Sound, prefix: Sequence[int], token: int | None) -> float:
+    best, probability = _next(sound, prefix)
+    return probability if token == best else (1.0 - probability) / 2
+
+
+def _place(truth: Sequence[int], prefix: Sequence[int]) -> int:
+    """Where in the sound a prefix ends: behind the nearest place that has its last token."""
+    count = len(prefix)
+    if not prefix or (count <= len(truth) and truth[count - 1] == prefix[-1]):
+        return count
+    near = [at for at in range(len(truth)) if truth[at] == prefix[-1] and abs(at + 1 - count) <= 3]
+    return min(near, key=lambda at: abs(at + 1 - count)) + 1 if near else count

@@ -1,0 +1,135 @@
+"""The order of a decode: short context first, more of it when in doubt, and what is published in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from edge_agent.decoding.context import FULL, Rule, Table
+from edge_agent.decoding.decoder import Decoder, Settings
+from edge_agent.decoding.features import Mel
+from edge_agent.decoding.steps import Abilities
+from edge_agent.decoding.tokens import Tokenizer
+from edge_agent.engine.scripted_steps import ScriptedSteps, Sound
+from edge_agent.types import DecodeOptions, Hypothesis, PcmFloat
+from tests.unit.engine.real import model_dir
+
+SECONDS = 3
+PCM: PcmFloat = np.random.default_rng(2).normal(0, 0.05, SECONDS * 16_000).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    """The real vocabulary."""
+    return Tokenizer(model_dir("whisper-base"))
+
+
+def _decoder(
+    tokenizer: Tokenizer, hear: Callable[[Mel, int], Sound], rule: Rule | None = None, **settings: object
+) -> tuple[Decoder, ScriptedSteps]:
+    abilities = Abilities(
+        mels=80, multilingual=True, languages=("en", "de", "zh"), scores_end=True, fast_prefix=True
+    )
+    steps = ScriptedSteps(abilities, hear)
+    table = Table(default=rule or Rule())
+    return Decoder(steps, tokenizer, settings=Settings(**settings), table=table), steps  # type: ignore[arg-type] - by test
+
+
+def _say(tokenizer: Tokenizer, text: str, **fields: object) -> Sound:
+    return Sound(tokens=tuple(tokenizer.encode(text)), **fields)  # type: ignore[arg-type] - by test
+
+
+def test_a_clear_utterance_is_one_encode_and_one_decode(tokenizer: Tokenizer) -> None:
+    """No retry, a short window, costs that say so."""
+    decoder, steps = _decoder(tokenizer, lambda mel, positions: _say(tokenizer, " turn on the crane"))
+    heard = decoder.transcribe(PCM, options=DecodeOptions())
+    assert heard.text == "turn on the crane"
+    assert steps.calls == ["encode", "generate"]
+    assert (heard.cost.context_s, heard.cost.retries, heard.rejected) == (10.0, 0, "")
+
+
+def test_words_cost_one_more_pass(tokenizer: Tokenizer) -> None:
+    """Times and confidences come from one scoring pass."""
+    decoder, steps = _decoder(tokenizer, lambda mel, positions: _say(tokenizer, " turn on"))
+    heard = decoder.transcribe(PCM, options=DecodeOptions(words=True))
+    assert [word.text for word in heard.words] == ["turn", "on"]
+    assert steps.calls[-1] == "score"
+
+
+def test_a_loop_in_the_short_window_is_heard_again(tokenizer: Tokenizer) -> None:
+    """The longer view finds the end; nobody sees the loop."""
+
+    def hear(mel: Mel, positions: int) -> Sound:
+        return _say(tokenizer, " come here now please", loops=positions == 500)
+
+    decoder, _ = _decoder(tokenizer, hear)
+    heard = decoder.transcribe(PCM, options=DecodeOptions())
+    assert heard.text == "come here now please"
+    assert (heard.cost.retries, heard.cost.context_s) == (1, 30.0)
+
+
+def test_a_loop_everywhere_is_rejected(tokenizer: Tokenizer) -> None:
+    """After the full window and a higher temperature the text is withheld, with the reason."""
+    decoder, _ = _decoder(
+        tokenizer, lambda mel, positions: _say(tokenizer, " come here now please", loops=True)
+    )
+    heard = decoder.transcribe(PCM, options=DecodeOptions(words=True))
+    assert heard.rejected == "compression"
+    assert heard.words == ()
+    assert heard.cost.context_s == 30.0
+
+
+def test_doubtful_text_is_heard_in_three_ways_at_most(tokenizer: Tokenizer) -> None:
+    """Low probability is no proof of error: two other views, then the likeliest is published."""
+    decoder, _ = _decoder(tokenizer, lambda mel, positions: _say(tokenizer, " crane", flat=True))
+    heard = decoder.transcribe(PCM, options=DecodeOptions())
+    assert (heard.text, heard.rejected, heard.cost.retries) == ("crane", "", 2)
+
+
+def test_the_full_context_is_what_the_reference_sees(tokenizer: Tokenizer) -> None:
+    """Setting or rule "full": 3000 frames, no silence appended."""
+    seen: list[tuple[int, int]] = []
+
+    def hear(mel: Mel, positions: int) -> Sound:
+        seen.append((mel.shape[1], positions))
+        return _say(tokenizer, " yes")
+
+    _decoder(tokenizer, hear, context="full")[0].transcribe(PCM, options=DecodeOptions())
+    _decoder(tokenizer, hear, Rule(context="full"))[0].transcribe(PCM, options=DecodeOptions())
+    assert seen == [(FULL.frames, 0)] * 2
+
+
+def test_a_right_draft_saves_the_decode(tokenizer: Tokenizer) -> None:
+    """The last hypothesis of the same utterance is checked in one pass, which also gives the words."""
+    decoder, steps = _decoder(tokenizer, lambda mel, positions: _say(tokenizer, " turn on the crane"))
+    before = decoder.transcribe(PCM, options=DecodeOptions())
+    steps.calls.clear()
+    heard = decoder.transcribe(PCM, options=DecodeOptions(words=True), draft=before)
+    assert steps.calls == ["encode", "score"]
+    assert heard.text == before.text
+    assert heard.cost.accepted_tokens == heard.cost.drafted_tokens == len(before.tokens)
+
+
+def test_a_rejected_text_is_never_a_draft(tokenizer: Tokenizer) -> None:
+    """Made-up words are not fed to the next decode."""
+    decoder, steps = _decoder(tokenizer, lambda mel, positions: _say(tokenizer, " yes"))
+    rejected = Hypothesis(text="you", tokens=(291,), rejected="no_speech")
+    decoder.transcribe(PCM, options=DecodeOptions(), draft=rejected)
+    assert "score" not in steps.calls
+
+
+@pytest.mark.parametrize("allowed", [(), ("de", "zh")])
+def test_the_language_is_detected_among_the_allowed(tokenizer: Tokenizer, allowed: tuple[str, ...]) -> None:
+    """With a list, the best of the list."""
+    decoder, _ = _decoder(tokenizer, lambda mel, positions: _say(tokenizer, " ja", language="en"))
+    heard = decoder.transcribe(PCM, options=DecodeOptions(language="auto", allowed_languages=allowed))
+    assert heard.language == ("de" if allowed else "en")
+
+
+def test_digital_silence_is_not_decoded(tokenizer: Tokenizer) -> None:
+    """No engine call, no words."""
+    decoder, steps = _decoder(tokenizer, lambda mel, positions: _say(tokenizer, " you"))
+    heard = decoder.transcribe(np.zeros(16_000, dtype=np.float32), options=DecodeOptions())
+    assert (heard.text, heard.flags, steps.calls) == ("", ("quiet",), [])
