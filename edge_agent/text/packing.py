@@ -103,6 +103,22 @@ def pack(
     return windows
 
 
+def settled(windows: list[Span], samples: int, rules: Rules = DEFAULT_RULES) -> tuple[list[Span], int]:
+    """Of a recording that goes on: the windows that later sound cannot change, and from where to keep sound.
+
+    Args:
+        windows: of the part heard so far, in order.
+        samples: length of that part.
+        rules: those the windows were packed by.
+    """
+    pause = int((rules.gap_s + rules.lead_s + rules.tail_s) * SAMPLE_RATE_HZ)
+    lead = int(2 * rules.lead_s * SAMPLE_RATE_HZ)
+    if windows and windows[-1].end > samples - pause:
+        return windows[:-1], windows[-1].start
+    done = windows[-1].end if windows else 0
+    return windows, max(done, samples - lead)
+
+
 def frame_levels(pcm: NDArray[np.float32]) -> NDArray[np.float32]:
     """Mean square of each 512-sample frame, the last one padded with silence: float32[frames]."""
     frames = -(-len(pcm) // FRAME_SAMPLES)

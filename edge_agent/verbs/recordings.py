@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from edge_agent.audio.vad import Vad
 from edge_agent.engine.base import Engine
-from edge_agent.text.packing import Span, frame_levels, pack, speech_spans
+from edge_agent.text.packing import DEFAULT_RULES, Rules, Span, frame_levels, pack, settled, speech_spans
 from edge_agent.types import FRAME_SAMPLES, SAMPLE_RATE_HZ, DecodeOptions, Hypothesis, PcmFloat
 
 _BLOCK_FRAMES = 625  # 20 s
@@ -21,18 +22,77 @@ _LOUD_ENOUGH = 0.1  # -20 dBFS
 _QUIETEST = 1e-3  # -60 dBFS: below, there is nothing to amplify
 _MOST_GAIN = 10.0
 
-Ticks = Callable[[float], None]
+PART_S = 300.0
+
+Ticks: TypeAlias = Callable[[float], None]
 """Told the seconds of audio each finished step stands for."""
 
 
-def find_speech(pcm: PcmFloat, longest_s: float) -> tuple[list[Span], list[Span]]:
+class Passage(NamedTuple):
+    """What was heard in one window, and where that lies in the recording."""
+
+    hypothesis: Hypothesis
+    start_s: float
+    end_s: float
+    speech: tuple[tuple[float, float], ...]
+    """Where in the window somebody speaks, in seconds of the recording."""
+
+
+def passages(
+    engine: Engine,
+    blocks: Iterable[NDArray[np.float32]],
+    options: DecodeOptions,
+    *,
+    workers: int,
+    tick: Ticks = lambda _: None,
+    part_s: float = PART_S,
+) -> Iterator[Passage]:
+    """Everything said in a recording of any length, in order; memory holds about `part_s` of it.
+
+    Args:
+        engine: open; called from `workers` threads.
+        blocks: float32[samples] at 16 kHz, piece by piece.
+        options: with language "auto" the first part of the recording decides for all.
+        workers: decodes at once.
+        tick: progress, in seconds of the recording.
+        part_s: how much is looked at together; more than two windows.
+
+    Raises:
+        EngineError: the engine or the voice activity model failed.
+        AudioFileError: from `blocks`.
+    """
+    before = 0
+    pcm = np.zeros(0, np.float32)
+    for sound, last in _parts(blocks, int(part_s * SAMPLE_RATE_HZ)):
+        pcm = np.concatenate([pcm, sound])
+        # The rest of a long recording is no short recording.
+        rules = msgspec.structs.replace(DEFAULT_RULES, short_s=0.0) if before else DEFAULT_RULES
+        spans, windows = find_speech(pcm, engine.info.max_audio_s, rules)
+        kept = len(pcm)
+        if not last:
+            windows, kept = settled(windows, len(pcm))
+        share = kept / max(1, sum(window.end - window.start for window in windows))
+        heard = decode_windows(engine, pcm, windows, options, workers=workers, tick=_scaled(tick, share))
+        if not windows:
+            tick(kept / SAMPLE_RATE_HZ)
+        for window, hypothesis in zip(windows, heard, strict=True):
+            yield _passage(hypothesis, window, spans, before)
+        if heard and options.language == "auto":
+            options = msgspec.structs.replace(options, language=heard[0].language)
+        pcm = pcm[kept:]
+        before += kept
+
+
+def find_speech(
+    pcm: PcmFloat, longest_s: float, rules: Rules = DEFAULT_RULES
+) -> tuple[list[Span], list[Span]]:
     """Where speech is in float32[samples], and the windows to decode, at most `longest_s` long.
 
     Raises:
         EngineError: the voice activity model cannot be used.
     """
-    spans = speech_spans(speech_probabilities(pcm), len(pcm))
-    return spans, pack(spans, frame_levels(pcm), window_s=longest_s)
+    spans = speech_spans(speech_probabilities(pcm), len(pcm), rules)
+    return spans, pack(spans, frame_levels(pcm), rules, window_s=longest_s)
 
 
 def speech_probabilities(pcm: PcmFloat) -> NDArray[np.float32]:
@@ -95,12 +155,37 @@ def decode_windows(
             raise
 
 
-def speech_within(spans: Sequence[Span], window: Span) -> Iterator[tuple[float, float]]:
-    """The parts of a window that hold speech, in seconds of the recording."""
-    for span in spans:
-        start, end = max(span.start, window.start), min(span.end, window.end)
-        if start < end:
-            yield start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ
+def _scaled(tick: Ticks, share: float) -> Ticks:
+    """Progress in decoded seconds as progress in the recording, silence included."""
+    return lambda seconds: tick(seconds * share)
+
+
+def _passage(hypothesis: Hypothesis, window: Span, spans: Sequence[Span], before: int) -> Passage:
+    """A window's text with times that count from the start of the recording, `before` samples earlier."""
+    speech = [
+        (
+            (before + max(span.start, window.start)) / SAMPLE_RATE_HZ,
+            (before + min(span.end, window.end)) / SAMPLE_RATE_HZ,
+        )
+        for span in spans
+        if span.start < window.end and window.start < span.end
+    ]
+    start_s, end_s = ((before + place) / SAMPLE_RATE_HZ for place in (window.start, window.end))
+    return Passage(hypothesis, start_s, end_s, tuple(speech))
+
+
+def _parts(blocks: Iterable[NDArray[np.float32]], samples: int) -> Iterator[tuple[NDArray[np.float32], bool]]:
+    """Blocks joined to at least so many samples, and whether it is the last part."""
+    held: list[NDArray[np.float32]] = []
+    length = 0
+    for block in blocks:
+        if length >= samples:
+            yield np.concatenate(held), False
+            held, length = [], 0
+        held.append(block)
+        length += len(block)
+    if held:
+        yield np.concatenate(held), True
 
 
 def _judge(frames: NDArray[np.float32], starts: Sequence[int], found: NDArray[np.float32]) -> None:

@@ -8,7 +8,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from edge_agent.audio.files import read_audio
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.audio.files import audio_info, stream_audio
 from edge_agent.errors import AudioFileError, UsageError
 from edge_agent.files import write_atomically
 from edge_agent.opening import Recogniser, Wish, open_recogniser
@@ -17,7 +20,7 @@ from edge_agent.text.subtitles import FORMATS, as_json_line
 from edge_agent.types import SAMPLE_RATE_HZ
 from edge_agent.verbs.common import Subparsers, models_dir, say, verb
 from edge_agent.verbs.progress import SILENT, Bar, progress_bar
-from edge_agent.verbs.recordings import decode_windows, find_speech, speech_within
+from edge_agent.verbs.recordings import passages
 
 _DESCRIPTION = """\
 Transcribe recordings of any length: wav, flac, mp3, m4a, ogg, opus and whatever else FFmpeg reads.
@@ -130,20 +133,29 @@ def _transcripts(
 
 def _one(path: Path, recogniser: Recogniser, workers: int, bar: Bar) -> Transcript | AudioFileError:
     """Read, find speech, decode."""
+    samples = 0
+    segments: list[Segment] = []
+    language = recogniser.options.language
+
+    def blocks() -> Iterator[NDArray[np.float32]]:
+        nonlocal samples
+        for block in stream_audio(path):
+            samples += len(block)
+            yield block[:, 0]
+
     try:
-        pcm = read_audio(path)
+        duration_s = audio_info(path).duration_s
+        if duration_s:
+            bar.total(duration_s)
+        for said in passages(
+            recogniser.engine, blocks(), recogniser.options, workers=workers, tick=bar.advance
+        ):
+            if not segments:
+                language = said.hypothesis.language
+            segments += segments_of(said.hypothesis, said.start_s, said.end_s, said.speech)
     except AudioFileError as error:
         return error
-    engine, options = recogniser.engine, recogniser.options
-    spans, windows = find_speech(pcm, engine.info.max_audio_s)
-    bar.total(sum(window.duration_s for window in windows))
-    heard = decode_windows(engine, pcm, windows, options, workers=workers, tick=bar.advance)
-    segments: list[Segment] = []
-    for window, hypothesis in zip(windows, heard, strict=True):
-        start_s, end_s = window.start / SAMPLE_RATE_HZ, window.end / SAMPLE_RATE_HZ
-        segments += segments_of(hypothesis, start_s, end_s, tuple(speech_within(spans, window)))
-    language = heard[0].language if heard else options.language
-    return transcript_of(str(path), len(pcm) / SAMPLE_RATE_HZ, language, segments)
+    return transcript_of(str(path), samples / SAMPLE_RATE_HZ, language, segments)
 
 
 def _write(transcript: Transcript, path: Path, args: argparse.Namespace, targets: dict[Path, Path]) -> None:

@@ -9,17 +9,21 @@ import subprocess
 import sys
 import threading
 import wave
+from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
-from edge_agent.audio.files import read_audio
+from edge_agent.audio.files import read_audio, stream_audio
 from edge_agent.bench.score import FIT_REFERENCES, errors, total
 from edge_agent.cli import main
 from edge_agent.errors import ModelMissing
 from edge_agent.models.store import ModelStore
+from edge_agent.opening import Wish, open_recogniser
 from edge_agent.verbs.common import models_dir
+from edge_agent.verbs.recordings import passages
 from tests.corpus import Clip, clips
 
 
@@ -128,6 +132,25 @@ def test_long_recording(
     # Every sentence was said while some segment was running, and none runs where nobody speaks for long.
     for start, end, _ in said:
         assert any(first < end and last > start for first, last in times)
+
+
+def test_recording_heard_in_parts(long_recording: tuple[Path, list[tuple[float, float, str]]]) -> None:
+    """However long a recording is, memory holds one part of it; no word is lost or doubled between parts."""
+    path, said = long_recording
+    recogniser = open_recogniser(Wish(models_dir=models_dir()))
+    blocks = (block[:, 0] for block in stream_audio(path))
+    options = msgspec.structs.replace(recogniser.options, language="auto")
+    ticks: list[float] = []
+    heard = list(passages(recogniser.engine, blocks, options, workers=2, tick=ticks.append, part_s=10.0))
+    recogniser.engine.close()
+    text = " ".join(passage.hypothesis.text for passage in heard)
+    assert errors(" ".join(text for _, _, text in said), text, "en").rate <= 0.15
+    assert all(before.end_s <= after.start_s for before, after in pairwise(heard))
+    assert sum(ticks) == pytest.approx(len(read_audio(path)) / 16_000, abs=0.1)
+    # Each sentence lies in exactly one passage, at its own time.
+    for start, end, _ in said:
+        middle = (start + end) / 2
+        assert sum(passage.start_s <= middle <= passage.end_s for passage in heard) == 1
 
 
 def test_subtitles_to_a_directory(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge_agent.text.packing import DEFAULT_RULES, Span, frame_levels, pack, speech_spans
+from edge_agent.text.packing import DEFAULT_RULES, Span, frame_levels, pack, settled, speech_spans
 from edge_agent.types import FRAME_SAMPLES, SAMPLE_RATE_HZ
 
 RATE = SAMPLE_RATE_HZ
@@ -84,6 +84,20 @@ def test_engine_with_a_shorter_limit_gets_shorter_windows() -> None:
     assert all(
         window.duration_s <= 10 for window in pack([Span(start=0, end=60 * RATE)], levels, window_s=10)
     )
+
+
+def test_window_at_the_end_of_a_part_waits_for_more() -> None:
+    """Speech that may go on is kept for the next part; speech followed by a long pause is settled."""
+    first, second = Span(start=0, end=20 * RATE), Span(start=30 * RATE, end=39 * RATE)
+    assert settled([first, second], 40 * RATE) == ([first], 30 * RATE)
+    done, keep = settled([first, second], 60 * RATE)
+    assert done == [first, second]
+    assert 59 * RATE < keep < 60 * RATE
+
+
+def test_speech_that_begins_at_the_end_of_a_part_keeps_its_lead() -> None:
+    """Silence is dropped but for the last moment, in which a word may be about to begin."""
+    assert settled([], 40 * RATE) == ([], int(39.4 * RATE))
 
 
 def test_levels_are_mean_squares() -> None:
