@@ -21,8 +21,10 @@ _log = logging.getLogger(__name__)
 _PERIOD_MS = 32  # one VAD frame: whole frames arrive without waiting for a second period
 _PERIODS = 64  # about 2 s of buffer: the reader may be late by that much
 _OVERRUN = -32  # -EPIPE; the stream has been prepared again by the library
-_SILENT_READS_S = 1.0  # an open device that delivers nothing for so long is gone
+_SILENT_S = 1.0  # a device that stops delivering for so long is gone
+_FIRST_S = 5.0  # a sound server may take two seconds to deliver its first sound
 _OVERRUNS_IN_A_ROW = 8
+_BEHIND_PERIODS = 4
 _PAUSE_S = 0.005
 
 
@@ -49,8 +51,8 @@ class AlsaSource:
         self._proc = proc
         self._pcm: Any = None
         self._poll = select.poll()
-        self._nothing_since_ns = 0
-        self._empty_reads = 0
+        self._delivered = False
+        self._empty_s = 0.0
         self._overruns = 0
         self._period = 1
         self._waiting = 0
@@ -88,14 +90,15 @@ class AlsaSource:
         self._pcm = pcm
         self._period = info["period_size"]
         self._waiting = 0  # frames known to wait in the device
-        self._empty_reads = self._overruns = 0
+        self._delivered = False
+        self._empty_s, self._overruns = 0.0, 0
         self._call(pcm.read)  # starts the capture; there is nothing to take yet
 
     def read(self, timeout_s: float) -> Block | Overrun | None:
         """The next period.
 
         Raises:
-            MicrophoneLost: unplugged, or silent for a second, or nothing but overruns.
+            MicrophoneLost: unplugged, or nothing comes any more, or nothing but overruns.
         """
         if self._pcm is None:
             raise self._lost("is not open")
@@ -108,7 +111,8 @@ class AlsaSource:
             self._waiting = 0
             frames, data = self._call(self._pcm.read)
             if frames > 0:
-                self._empty_reads = self._overruns = 0
+                self._delivered = True
+                self._empty_s, self._overruns = 0.0, 0
                 return self._block(frames, data)
             if frames == _OVERRUN:
                 return self._overrun()
@@ -148,12 +152,19 @@ class AlsaSource:
             now_ns = self._clock.monotonic_ns()
             if now_ns - before_ns < 2_000_000:  # else we were held up between the two and they do not match
                 break
-        return Block(pcm=pcm, start_ns=now_ns - (frames + waiting) * 1_000_000_000 // self.rate_hz)
+        # A sound server may hold more than it admits: only a reader that has caught up knows the time.
+        return Block(
+            pcm=pcm,
+            start_ns=now_ns - (frames + waiting) * 1_000_000_000 // self.rate_hz,
+            behind=waiting >= _BEHIND_PERIODS * self._period,
+        )
 
     def _count_empty(self, timeout_s: float) -> None:
-        self._empty_reads += 1
-        if self._empty_reads * timeout_s >= _SILENT_READS_S:
-            raise self._lost(f"has delivered nothing for {_SILENT_READS_S:.0f} s")
+        # Time spent in reads, not on the clock: a process that was stopped did not wait for the device.
+        self._empty_s += timeout_s
+        limit_s = _SILENT_S if self._delivered else _FIRST_S
+        if self._empty_s >= limit_s:
+            raise self._lost(f"has delivered nothing for {limit_s:.0f} s")
 
     def _overrun(self) -> Overrun:
         self._overruns += 1

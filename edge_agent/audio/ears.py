@@ -22,6 +22,7 @@ _log = logging.getLogger(__name__)
 _READ_S = 0.25
 _BACK_OFF_S = (0.2, 0.4, 0.8, 1.6, 2.0)
 _PIECES_S = (0.5, 10.0, 60.0, 600.0, 3600.0)
+_START_NS = 150_000_000  # a device may take this long to start without it being called a gap
 _LATEST_NS = 100_000_000  # a block may begin this long before it arrives; never tell a gap beyond it
 
 
@@ -117,7 +118,8 @@ class Ears:
         elif self._timeline is not None:
             state = "hearing"
         else:
-            state = "lost" if self._outage else "starting"
+            outage = self._outage
+            state = "starting" if outage is None or outage.cause == "restart" else "lost"
         return EarsStatistics(
             state=state,
             reason="" if state == "hearing" else self._reason,
@@ -167,11 +169,11 @@ class Ears:
 
     def _hear(self, block: Block) -> None:
         frames = len(block.pcm)
-        if self._timeline is not None and self._timeline.lost(block.start_ns):
+        if self._timeline is not None and not block.behind and self._timeline.lost(block.start_ns):
             self._overruns += 1
             self._break("xrun", block.start_ns)
         timeline = self._timeline or self._begin(block.start_ns)
-        start_ns = timeline.place(frames, block.start_ns)
+        start_ns = timeline.place(frames, None if block.behind else block.start_ns)
         self._frames += frames
         # A slow cutter holds back a recording; a microphone cannot be held back.
         while not self._source.paced and not self._ring.wait_room(frames, _READ_S):
@@ -184,7 +186,9 @@ class Ears:
         """A new unbroken stretch; closes the gap before it."""
         if self._outage is not None:
             start_ns = max(start_ns, self._outage.told_ns)
-            self._tell(start_ns)
+            quick = self._outage.cause == "restart" and start_ns - self._born_ns < _START_NS
+            if not quick:
+                self._tell(start_ns)
             self._outage = None
         source = self._source
         self._ring.begin(rate_hz=source.rate_hz, channels=source.channels, start_ns=start_ns)
@@ -212,6 +216,9 @@ class Ears:
             self._lose(error)
             return False
         self._is_open = True
+        if self._outage is None and self._timeline is None:
+            self._born_ns = self._clock.monotonic_ns()  # what opening takes is nobody's loss
+            self._break("restart", self._born_ns)
         return True
 
     def _lose(self, error: CaptureError) -> None:

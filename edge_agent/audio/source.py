@@ -14,6 +14,8 @@ class Block(Value, frozen=True):
     """Pcm16 int16[frames, channels]; may be a view into the source's buffer, valid until the next read."""
     start_ns: int
     """Monotonic time of the first frame."""
+    behind: bool = False
+    """True while older sound waits in the device: `start_ns` may then be too late, and says nothing new."""
 
 
 class Overrun(Value, frozen=True):

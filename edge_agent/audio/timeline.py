@@ -21,11 +21,14 @@ class Timeline:
         self.end_ns = start_ns
         """Time just after the last frame placed."""
 
-    def place(self, frames: int, measured_ns: int) -> int:
-        """Time of the first of `frames` more frames, whose start was measured at `measured_ns`."""
+    def place(self, frames: int, measured_ns: int | None) -> int:
+        """Time of the first of `frames` more frames, whose start was measured at `measured_ns`.
+
+        None: it could not be measured, because the reader is behind; frames alone count.
+        """
         length_ns = frames * 1_000_000_000 // self._rate_hz
         limit_ns = length_ns * _MAX_SLEW
-        error_ns = measured_ns - self.end_ns
+        error_ns = 0 if measured_ns is None else measured_ns - self.end_ns
         self._late_blocks = self._late_blocks + 1 if error_ns > _LOST_NS else 0
         start_ns = self.end_ns + int(min(limit_ns, max(-limit_ns, error_ns * _GAIN)))
         self.end_ns = start_ns + length_ns

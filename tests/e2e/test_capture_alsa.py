@@ -70,8 +70,8 @@ def scenes() -> dict[str, Scene]:
         "stopped": Scene(8, acts=((1.5, stop), (5.0, go))),
         "held up": Scene(5, acts=((1.0, stop), (2.2, go))),
         "busy": Scene(5, fault="busy", acts=((1.0, becomes("")),)),
-        "stall": Scene(3, fault="stall"),
-        "flood": Scene(3, fault="flood"),
+        "stall": Scene(7, fault="stall"),
+        "flood": Scene(7, fault="flood"),
         "drift": Scene(8, ppm=2_000),
     }
 
@@ -188,7 +188,7 @@ def test_a_device_without_data_neither_hangs_nor_spins(played: dict[str, Scene],
     """Open but silent, or ready for ever with nothing to read: lost, reopened, at next to no cost."""
     run = played[name].heard
     assert run.end["heard_s"] == 0
-    assert run.end["cpu_s"] < 0.05 * 3
+    assert run.end["cpu_s"] < 0.05 * 7
     assert "delivered nothing" in run.stderr
 
 

@@ -100,6 +100,15 @@ def test_sound_goes_through_and_the_end_closes_the_ring() -> None:
     assert ears.statistics().frames == 3 * FRAMES
 
 
+def test_a_slow_start_is_a_gap() -> None:
+    """A sound server that needs a while for its first sound: the wait is told; a quick start is not."""
+    items, _ = listen(Scripted(0.4, "block", "block"))
+    (gap,) = gaps(items)
+    assert gap.cause == "restart"
+    assert 350 < gap.duration_ms < 700
+    assert seam_ms(items) < 5
+
+
 def test_an_overrun_is_a_gap_up_to_the_next_sound() -> None:
     """The gap begins where the last frame ended and ends where the next begins."""
     items, ears = listen(Scripted("block", 0.2, "overrun", "block", "block"))

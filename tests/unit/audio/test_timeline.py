@@ -35,6 +35,15 @@ def test_drift_is_followed_through_jitter(ppm: int, seed: int) -> None:
     assert abs(previous - (len(late_ns) - 1) * true_ns) < 5e6
 
 
+def test_a_backlog_is_not_lost_sound() -> None:
+    """A server that held four seconds and hands them out late: frames alone count until it has caught up."""
+    line = Timeline(RATE, 0)
+    for _ in range(125):
+        line.place(BLOCK, None)
+    assert line.end_ns == 125 * BLOCK_NS
+    assert not line.lost(line.end_ns + 1_000_000)
+
+
 def test_one_late_block_is_jitter_and_several_are_lost_sound() -> None:
     """A sound server that swallows an overrun is found out: all blocks are late by the same amount."""
     line = Timeline(RATE, 0)
