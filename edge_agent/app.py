@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -29,13 +30,14 @@ from edge_agent.mqtt import wire
 from edge_agent.mqtt.publisher import Courier
 from edge_agent.mqtt.settings import MqttSettings, endpoint, password, tls_context
 from edge_agent.opening import Recogniser, Wish
+from edge_agent.outbox.rows import Drop
 from edge_agent.outbox.store import Outbox
 from edge_agent.partials import PartialConfig
 from edge_agent.profile.schema import Profile
 from edge_agent.scribe import Scribe
 from edge_agent.supervise import Heartbeats
 from edge_agent.text.script import Script
-from edge_agent.types import State, Utterance
+from edge_agent.types import Hypothesis, State, Utterance
 from edge_agent.work import Work
 
 _log = logging.getLogger(__name__)
@@ -52,11 +54,12 @@ class Agent:
     Args:
         config: the configuration.
         device_id: the MQTT identity.
-        recogniser: an open engine with its profile.
+        recogniser: an open engine with its profile; who opened it closes it.
         source: the microphone or recording.
         state_dir: for the outbox.
         report_path: file for `edge-agent health`; None writes none.
         clock: both times.
+        on_final: told of each final before it is committed, for measurements.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Agent:
         state_dir: Path,
         report_path: Path | None,
         clock: Clock,
+        on_final: Callable[[Utterance, Hypothesis], None] | None = None,
     ) -> None:
         profile = recogniser.choice.profile
         self._clock, self._recogniser, self._report_path = clock, recogniser, report_path
@@ -78,6 +82,7 @@ class Agent:
             quota_mb=config.outbox.quota_mb,
             keep_delivered_h=config.outbox.keep_delivered_h,
             clock=clock,
+            make_gap=_quota_gap,
         )
         self.courier = Courier(
             mqtt_settings(config),
@@ -89,7 +94,9 @@ class Agent:
         self.scribe = Scribe(
             recogniser.engine,
             options=recogniser.options,
-            commit=Ledger(self.outbox, self.courier, _origin(config, device_id, recogniser), clock),
+            commit=Ledger(
+                self.outbox, self.courier, _origin(config, device_id, recogniser), clock, on_final=on_final
+            ),
             clock=clock,
             queue_s=profile.limits.utterance_queue_s,
             live=source.paced,
@@ -213,7 +220,6 @@ class Agent:
         self.scribe.stop(left_s(1.0))
         self.courier.stop(left_s(0.1))
         self.outbox.close()
-        self._recogniser.engine.close()
         if self._report_path is not None:
             self._report_path.unlink(missing_ok=True)
 
@@ -293,6 +299,18 @@ def _into(work: Work) -> Callbacks:
         on_started=lambda channel, _start_ns: work.started(channel),
         on_paused=lambda _channel, snapshot: work.paused(snapshot),
         on_resumed=work.resumed,
+    )
+
+
+def _quota_gap(seq: int, gap_id: str, drop: Drop) -> bytes:
+    """Admits queued messages that had to be given up."""
+    return wire.encode_gap(
+        seq=seq,
+        id=gap_id,
+        start_utc_ms=drop.from_utc_ms,
+        duration_ms=drop.to_utc_ms - drop.from_utc_ms,
+        cause="quota",
+        dropped=(drop.first_seq, drop.last_seq, drop.count),
     )
 
 

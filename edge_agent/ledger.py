@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import msgspec
 
@@ -20,8 +21,17 @@ _log = logging.getLogger(__name__)
 class Ledger:
     """Outbox first (durable), then a nudge to the courier."""
 
-    def __init__(self, outbox: Outbox, courier: Courier, origin: wire.Origin, clock: Clock) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        courier: Courier,
+        origin: wire.Origin,
+        clock: Clock,
+        *,
+        on_final: Callable[[Utterance, Hypothesis], None] | None = None,
+    ) -> None:
         self._outbox, self._courier, self._origin, self._clock = outbox, courier, origin, clock
+        self._on_final = on_final
 
     def final(self, utterance: Utterance, hypothesis: Hypothesis, latency: Latency, revision: int) -> str:
         """Commit a final; answers why it was rejected, or an empty string."""
@@ -33,6 +43,8 @@ class Ledger:
             if revision == 1:
                 return said.rejected  # nobody was told of it
             flags, words = (*flags, f"rejected:{said.rejected}"), ()
+        if self._on_final is not None:
+            self._on_final(utterance, hypothesis)
         clean = msgspec.structs.replace(hypothesis, text=said.text, words=words)
         seq = self._outbox.append(
             id=utterance.id,

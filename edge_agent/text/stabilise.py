@@ -66,25 +66,30 @@ class Stabiliser:
             The transcript so far; its `stable` begins with every `stable` returned before.
         """
         text = hypothesis.text
-        units = _units(text)
-        settled = self._settled(hypothesis, units, audio_s)
-        self._last = units
+        found = _units(text)
+        settled = self._settled(hypothesis, found, audio_s)
+        self._last = found
         known = len(self._units)
-        agrees = tuple(unit.key for unit in units[:known]) == self._units
+        agrees = tuple(unit.key for unit in found[:known]) == self._units
         if agrees and settled > known:
             # Keep the letters already shown; only what follows them is new.
-            begin = units[known - 1].end if known else 0
-            self._stable += text[begin : units[settled - 1].end]
-            self._units = tuple(unit.key for unit in units[:settled])
+            begin = found[known - 1].end if known else 0
+            self._stable += text[begin : found[settled - 1].end]
+            self._units = tuple(unit.key for unit in found[:settled])
         elif not agrees:
-            return Stable(stable=self._stable, tail=_rest(text, units, known))
-        begin = units[len(self._units) - 1].end if self._units else 0
+            return Stable(stable=self._stable, tail=_rest(text, found, known))
+        begin = found[len(self._units) - 1].end if self._units else 0
         return Stable(stable=self._stable, tail=text[begin:])
 
     def _settled(self, hypothesis: Hypothesis, units: tuple[_Unit, ...], audio_s: float) -> int:
         if self._config.rule == "alignment" and hypothesis.words:
             return _settled_by_alignment(hypothesis, units, audio_s, self._config)
         return _common(tuple(unit.key for unit in units), tuple(unit.key for unit in self._last))
+
+
+def units(text: str) -> tuple[str, ...]:
+    """The units of a text as they are compared: words or characters, letters and digits, case folded."""
+    return tuple(unit.key for unit in _units(text))
 
 
 def _settled_by_alignment(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import threading
 import time
 from importlib import resources
 from pathlib import Path
@@ -73,6 +72,7 @@ def _play(arguments: argparse.Namespace, config: Config, files: list[Path], stat
     from edge_agent.app import Agent, wish_of
     from edge_agent.audio.recording import FileSource
     from edge_agent.clock import SystemClock
+    from edge_agent.mqtt.subscriber import Subscriber
     from edge_agent.opening import choose_profile, open_recogniser
 
     wish = wish_of(config, models_dir())
@@ -81,7 +81,7 @@ def _play(arguments: argparse.Namespace, config: Config, files: list[Path], stat
     recogniser = open_recogniser(wish)
     clock = SystemClock()
     show = _Show(as_json=arguments.json)
-    subscriber = _Subscriber(config.mqtt.url, f"{config.mqtt.prefix}/{_DEVICE_ID}/up/#", show)
+    subscriber = Subscriber(config.mqtt.url, f"{config.mqtt.prefix}/{_DEVICE_ID}/up/#", show.message)
     if not arguments.json:
         say(f"{choice.profile.name}, {recogniser.model_name}, {_machine(recogniser.device)}")
     agent = Agent(
@@ -104,6 +104,7 @@ def _play(arguments: argparse.Namespace, config: Config, files: list[Path], stat
             complete = subscriber.wait_for_seq(agent.outbox.stats().last_seq, _DELIVERY_S)
         finally:
             agent.stop()
+            recogniser.engine.close()
     if not complete:
         raise BrokerUnreachable(
             "not all transcripts came back from the broker", remedy="run it again with -v"
@@ -164,55 +165,6 @@ def _print_final(body: Any) -> None:
         f"waiting {latency['queue']}, decoding {latency['decode']}), confidence {body['confidence']:.2f}\n"
     )
     sys.stdout.flush()
-
-
-class _Subscriber:
-    """A connection of its own, as any consumer would have; receives in the thread `subscriber`."""
-
-    def __init__(self, url: str, topics: str, show: _Show) -> None:
-        from edge_agent.mqtt.client import Connection
-        from edge_agent.mqtt.settings import MqttSettings
-
-        self._connection = Connection(MqttSettings(url=url), client_id="demo-subscriber")
-        self._topics, self._show = topics, show
-        self._seqs: set[int] = set()
-        self._changed = threading.Condition()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._receive, name="subscriber", daemon=True)
-
-    def __enter__(self) -> _Subscriber:
-        self._connection.connect()
-        self._connection.subscribe(self._topics)
-        self._connection.service(0.2)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        self._thread.join(2)
-        self._connection.disconnect()
-
-    def wait_for_seq(self, last: int, timeout_s: float) -> bool:
-        """Wait until every number up to `last` has been received."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._seqs.issuperset(range(1, last + 1)), timeout_s)
-
-    def _receive(self) -> None:
-        import msgspec
-
-        from edge_agent.mqtt.client import Lost, Message
-
-        while not self._stopping.is_set():
-            for event in self._connection.service(0.1):
-                if isinstance(event, Message):
-                    payload = msgspec.json.decode(event.payload)
-                    self._show.message(event.topic, payload)
-                    with self._changed:
-                        if "seq" in payload:
-                            self._seqs.add(payload["seq"])
-                        self._changed.notify_all()
-                elif isinstance(event, Lost):
-                    return
 
 
 def _samples() -> list[Path]:

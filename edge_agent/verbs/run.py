@@ -90,6 +90,7 @@ def _serve(config: object, state: Path, stop: threading.Event) -> int:
     finally:
         notify(STOPPING="1", STATUS="finishing what was said")
         agent.stop()
+        recogniser.engine.close()
         _log.info("stopped")
 
 
