@@ -24,7 +24,9 @@ _MAX_PASSES = 3
 """Scoring passes before the rest is generated."""
 _MAX_DOUBTS = 2
 _LOOK_AHEAD = 3
-"""Tokens generated to settle a doubtful one."""
+"""Tokens generated to settle a doubtful one that is probably wrong: they show where the draft goes on."""
+_LIKELY = 0.3
+"""A doubtful token above this is probably right; one token settles it."""
 _SHORT_REST = 4
 """With so few draft tokens left it is cheaper to generate the end."""
 _WINDOW_BACK, _WINDOW_AHEAD = 2, 8
@@ -113,6 +115,7 @@ def verify(
     frames: int,
     tau: float = EXACT,
     max_new: int = 224,
+    sure: int = 0,
 ) -> Outcome:
     """Decode with `draft` as first guess.
 
@@ -121,16 +124,16 @@ def verify(
         frames: features that hold sound, for the alignment of the scoring pass.
         tau: `EXACT` for greedy's tokens (up to ties of an int8 model), `NEAR` for more speed.
         max_new: most tokens of the text, as for `Steps.generate`.
+        sure: leading tokens of the draft that are known to be greedy's.
     """
     run = _Run(steps, encoded, prompt, frames=frames, tau=tau, max_new=max_new)
     tokens = list(draft[: max_new - 1])
-    sure = 0
     for _ in range(_MAX_PASSES):
         scored = run.score(tokens)
         doubts = run.doubts(scored, tokens, sure)
         if not doubts:
             return run.outcome(tokens, ended=True, avg_logprob=mean_logprob(scored), scored=scored)
-        settled = _settle(run, tokens, doubts)
+        settled = _settle(run, tokens, doubts, scored)
         if isinstance(settled, Outcome):
             return settled
         if settled is None:
@@ -141,7 +144,9 @@ def verify(
     return run.finish(tokens[:sure])
 
 
-def _settle(run: _Run, tokens: list[int], doubts: list[int]) -> Outcome | tuple[list[int], int] | None:
+def _settle(
+    run: _Run, tokens: list[int], doubts: list[int], scored: Scored
+) -> Outcome | tuple[list[int], int] | None:
     """Walk over the doubtful places.
 
     None: all confirmed. (tokens, sure): the draft mended, to be scored again; `sure` tokens are proven.
@@ -153,7 +158,8 @@ def _settle(run: _Run, tokens: list[int], doubts: list[int]) -> Outcome | tuple[
         left = len(tokens) - place
         if not run.steps.abilities.fast_prefix or len(doubts) > _MAX_DOUBTS or left <= _SHORT_REST:
             return run.finish(tokens[:place])
-        found = run.generate(tokens[:place], min(_LOOK_AHEAD, run.max_new - place))
+        look = 1 if place < len(tokens) and scored.probabilities[place] > _LIKELY else _LOOK_AHEAD
+        found = run.generate(tokens[:place], min(look, run.max_new - place))
         same = common(found.tokens, tokens[place:])
         reached = place + same
         if same < len(found.tokens) or found.ended:

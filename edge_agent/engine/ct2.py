@@ -12,6 +12,7 @@ from edge_agent.decoding.decoder import Decoder, Settings
 from edge_agent.decoding.steps import Abilities
 from edge_agent.decoding.tokens import Tokenizer
 from edge_agent.engine.base import EngineConfig
+from edge_agent.engine.ct2_draft import Ct2Draft
 from edge_agent.engine.ct2_layout import read_layout
 from edge_agent.engine.ct2_selftest import prove
 from edge_agent.engine.ct2_steps import Ct2Steps
@@ -28,34 +29,22 @@ def open_engine(config: EngineConfig) -> Ct2Engine:
         EngineLoadFailed: the library is missing, the model is not one, or the compute type is not possible
             on this machine.
     """
-    settings = _settings(config)
-    model = _load(config)
-    tokenizer = Tokenizer(config.model_dir)
-    layout = read_layout(config.model_dir)
-    facts = _model_config(config.model_dir)
-    abilities = Abilities(
-        mels=int(model.n_mels),
-        multilingual=bool(model.is_multilingual),
-        languages=tuple(tokenizer.special.languages) if model.is_multilingual else ("en",),
-        suppressed=frozenset(layout.tokens(facts["suppress_ids"])),
-        suppressed_first=frozenset(layout.tokens(facts["suppress_ids_begin"])),
-        scores_end=layout.end_mirror is not None,
-        fast_prefix=layout.parallel_prefix and config.device == "cpu",
-    )
-    steps = Ct2Steps(model, layout, abilities)
-    first_language = abilities.languages[0]
-    steps.abilities = abilities = prove(
-        steps, layout, tokenizer.sot_sequence(first_language), tokenizer.special.eot
-    )
+    settings, draft_dir = _settings(config)
+    model, steps, tokenizer = _open(config)
+    draft = None
+    if draft_dir is not None:
+        smaller = msgspec.structs.replace(config, model_dir=draft_dir, model_name="draft@0", extra={})
+        draft = Ct2Draft(*_open(smaller)[1:])
     info = EngineInfo(
         kind=f"ctranslate2/{config.compute_type}",
         model=_label(config),
-        languages=abilities.languages,
+        languages=steps.abilities.languages,
         steps=True,
         max_audio_s=MAX_AUDIO_S,
-        notes=abilities.notes,
+        notes=steps.abilities.notes,
     )
-    return Ct2Engine(info, Decoder(steps, tokenizer, settings=settings), steps, model)
+    decoder = Decoder(steps, tokenizer, settings=settings, draft_model=draft)
+    return Ct2Engine(info, decoder, steps, model)
 
 
 class Ct2Engine:
@@ -87,14 +76,38 @@ class Ct2Engine:
         self._model.unload_model()
 
 
-def _settings(config: EngineConfig) -> Settings:
-    """The engine's own options: those of `Settings`."""
+def _open(config: EngineConfig) -> tuple[Any, Ct2Steps, Tokenizer]:
+    """A model with its tokenizer, its row layout proven."""
+    model = _load(config)
+    tokenizer = Tokenizer(config.model_dir)
+    layout = read_layout(config.model_dir)
+    facts = _model_config(config.model_dir)
+    abilities = Abilities(
+        mels=int(model.n_mels),
+        multilingual=bool(model.is_multilingual),
+        languages=tuple(tokenizer.special.languages) if model.is_multilingual else ("en",),
+        suppressed=frozenset(layout.tokens(facts["suppress_ids"])),
+        suppressed_first=frozenset(layout.tokens(facts["suppress_ids_begin"])),
+        scores_end=layout.end_mirror is not None,
+        fast_prefix=layout.parallel_prefix and config.device == "cpu",
+    )
+    steps = Ct2Steps(model, layout, abilities)
+    prompt = tokenizer.sot_sequence(abilities.languages[0])
+    steps.abilities = prove(steps, layout, prompt, tokenizer.special.eot)
+    return model, steps, tokenizer
+
+
+def _settings(config: EngineConfig) -> tuple[Settings, Path | None]:
+    """The engine's own options: those of `Settings`, and "draft_model", the directory of a smaller model."""
+    extra = dict(config.extra)
+    draft = extra.pop("draft_model", None)
     try:
-        return msgspec.convert(config.extra, Settings)
+        return msgspec.convert(extra, Settings), None if draft is None else Path(str(draft))
     except msgspec.ValidationError as error:
         known = ", ".join(field.name for field in msgspec.structs.fields(Settings))
         raise EngineLoadFailed(
-            f"an option of the CTranslate2 engine is wrong: {error}", remedy=f"options are {known}"
+            f"an option of the CTranslate2 engine is wrong: {error}",
+            remedy=f"options are {known}, draft_model",
         ) from error
 
 
