@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -118,6 +119,21 @@ def load(path: Path | None, overrides: list[str]) -> Config:
     config = strict_toml.convert(data, Config, where)
     _check(config, where)
     return config
+
+
+def with_values(config: Config, values: Mapping[str, object], where: str) -> Config:
+    """The same configuration with other values for some keys, named like "endpoint.silence_ms".
+
+    Raises:
+        ConfigError: unknown key, wrong type or a value that cannot work.
+    """
+    tables = msgspec.to_builtins(config)
+    for key, value in values.items():
+        table, _, name = key.partition(".")
+        tables.setdefault(table, {})[name] = value
+    changed = strict_toml.convert(tables, Config, where)
+    _check(changed, where)
+    return changed
 
 
 def with_broker(config: Config, url: str, device_id: str) -> Config:

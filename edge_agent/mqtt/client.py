@@ -14,7 +14,6 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from typing import TypeAlias
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode
@@ -24,12 +23,11 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_agent.errors import BrokerRefused, BrokerUnreachable
-from edge_agent.mqtt import refusals
+from edge_agent.mqtt import properties, refusals
+from edge_agent.mqtt.events import Acked, Event, Granted, Limits, Lost, Message, Will
 from edge_agent.mqtt.settings import Endpoint, MqttSettings, endpoint, password, tls_context
-from edge_agent.mqtt.wire import CONTENT_TYPE
-from edge_agent.types import Value
 
-__all__ = ["Acked", "Connection", "Limits", "Lost", "Message", "MqttSettings", "Will"]
+__all__ = ["Acked", "Connection", "Granted", "Limits", "Lost", "Message", "MqttSettings", "Will"]
 
 NO_SUBSCRIBERS = 0x10
 _ACK_TIMEOUT_S = 30.0
@@ -38,52 +36,17 @@ _PROTOCOL_MAXIMUM = 268_435_455  # MQTT 5, 1.5.5: the largest length a packet ca
 _PACKET_OVERHEAD = 64  # fixed header, lengths, packet id and the properties we set, rounded up
 
 
-class Will(Value, frozen=True):
-    """What the broker publishes, retained and at QoS 1, when we vanish."""
-
-    topic: str
-    payload: bytes
-
-
-class Limits(Value, frozen=True):
-    """What the broker said in its CONNACK."""
-
-    receive_maximum: int
-    """Unacknowledged QoS 1 publishes it accepts."""
-    maximum_packet_bytes: int
-    retain: bool
-
-
-class Acked(Value, frozen=True):
-    """A PUBACK: `code` below 0x80 is success; 0x10 = taken, but nobody subscribes."""
-
-    mid: int
-    code: int
-    name: str
-
-
-class Message(Value, frozen=True):
-    """A message that a subscription brought."""
-
-    topic: str
-    payload: bytes
-    retain: bool
-
-
-class Lost(Value, frozen=True):
-    """The connection ended, and whether the broker meant it."""
-
-    cause: str
-    refused: bool
-
-
-Event: TypeAlias = Acked | Message | Lost
-
-
 class Connection:
     """See the module; every call returns within its time-out."""
 
-    def __init__(self, settings: MqttSettings, *, client_id: str, will: Will | None = None) -> None:
+    def __init__(
+        self,
+        settings: MqttSettings,
+        *,
+        client_id: str,
+        will: Will | None = None,
+        max_incoming_bytes: int | None = None,
+    ) -> None:
         self._settings = settings
         self._where: Endpoint = endpoint(settings.url)
         self._events: list[Event] = []
@@ -94,7 +57,8 @@ class Connection:
         self._closing = False
         self._last_error = ""
         self._last_rx = time.monotonic()
-        self._properties: dict[int | None, Properties] = {}
+        self._asked: dict[int, str] = {}
+        self._max_incoming_bytes = max_incoming_bytes
         self.limits = Limits(
             receive_maximum=_DEFAULT_RECEIVE_MAXIMUM, maximum_packet_bytes=_PROTOCOL_MAXIMUM, retain=True
         )
@@ -105,7 +69,7 @@ class Connection:
                 will.payload,
                 qos=1,
                 retain=True,
-                properties=self._props(None, PacketTypes.WILLMESSAGE),
+                properties=properties.of_message(packet=PacketTypes.WILLMESSAGE),
             )
 
     def _make_client(self, client_id: str) -> paho.Client:
@@ -142,7 +106,11 @@ class Connection:
         url = self._settings.url
         try:
             self._client.connect(
-                self._where.host, self._where.port, keepalive=self._settings.keepalive_s, clean_start=True
+                self._where.host,
+                self._where.port,
+                keepalive=self._settings.keepalive_s,
+                clean_start=True,
+                properties=properties.of_connection(self._max_incoming_bytes),
             )
         except OSError as error:
             raise refusals.of_socket(url, error) from error
@@ -203,15 +171,28 @@ class Connection:
         return self.limits.maximum_packet_bytes - len(topic.encode()) - _PACKET_OVERHEAD
 
     def publish(
-        self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, expiry_s: int | None = None
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 1,
+        retain: bool = False,
+        expiry_s: int | None = None,
+        content_type: str = properties.JSON,
+        correlation: bytes | None = None,
     ) -> int:
         """Hand a message to the socket; an `Acked` event with the returned number follows for QoS 1."""
+        described = (
+            properties.of_message(expiry_s, content_type)
+            if correlation is None
+            else properties.of_answer(expiry_s, content_type, correlation)
+        )
         info = self._client.publish(
             topic,
             payload,
             qos=qos,
             retain=retain and self.limits.retain,
-            properties=self._props(expiry_s, PacketTypes.PUBLISH),
+            properties=described,
         )
         if qos and info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
             self._unacked[info.mid] = time.monotonic()
@@ -228,6 +209,12 @@ class Connection:
         self._client.subscribe(topic_filter, options=SubscribeOptions(qos=qos))
         self._await(lambda: self._suback is not None)
         self._check_granted(topic_filter, self._suback)
+
+    def request(self, topic_filter: str) -> None:
+        """Subscribe at QoS 1 without waiting; a `Granted` event tells the answer."""
+        _, mid = self._client.subscribe(topic_filter, options=SubscribeOptions(qos=1))
+        if mid is not None:
+            self._asked[mid] = topic_filter
 
     def _check_granted(self, topic_filter: str, answer: ReasonCode | None) -> None:
         if answer is None:
@@ -283,18 +270,6 @@ class Connection:
             self._events.append(self._lost)
         self.close()
 
-    def _props(self, expiry_s: int | None, packet: int) -> Properties:
-        if packet == PacketTypes.PUBLISH and expiry_s in self._properties:
-            return self._properties[expiry_s]
-        made = Properties(packet)  # type: ignore[no-untyped-call]  # paho leaves this constructor untyped
-        made.ContentType = CONTENT_TYPE
-        made.PayloadFormatIndicator = 1
-        if expiry_s is not None:
-            made.MessageExpiryInterval = expiry_s
-        if packet == PacketTypes.PUBLISH:
-            self._properties[expiry_s] = made
-        return made
-
     # -- paho's callbacks, all in the calling thread ------------------------------------------------------
 
     def _on_connect(
@@ -303,13 +278,13 @@ class Connection:
         _userdata: object,
         _flags: paho.ConnectFlags,
         reason: ReasonCode,
-        properties: Properties | None,
+        said: Properties | None,
     ) -> None:
         self._connack = reason
         self.limits = Limits(
-            receive_maximum=getattr(properties, "ReceiveMaximum", _DEFAULT_RECEIVE_MAXIMUM),
-            maximum_packet_bytes=getattr(properties, "MaximumPacketSize", _PROTOCOL_MAXIMUM),
-            retain=bool(getattr(properties, "RetainAvailable", 1)),
+            receive_maximum=getattr(said, "ReceiveMaximum", _DEFAULT_RECEIVE_MAXIMUM),
+            maximum_packet_bytes=getattr(said, "MaximumPacketSize", _PROTOCOL_MAXIMUM),
+            retain=bool(getattr(said, "RetainAvailable", 1)),
         )
 
     def _on_disconnect(
@@ -339,19 +314,33 @@ class Connection:
             self._events.append(Acked(mid=mid, code=reason.value, name=reason.getName()))
 
     def _on_message(self, _client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            return  # no topic that we subscribed to
         self._events.append(
-            Message(topic=message.topic, payload=bytes(message.payload), retain=message.retain)
+            Message(
+                topic=topic,
+                payload=bytes(message.payload),
+                retain=message.retain,
+                response_topic=getattr(message.properties, "ResponseTopic", ""),
+                correlation=getattr(message.properties, "CorrelationData", None),
+            )
         )
 
     def _on_subscribe(
         self,
         _client: paho.Client,
         _userdata: object,
-        _mid: int,
+        mid: int,
         reasons: list[ReasonCode],
         _properties: Properties | None,
     ) -> None:
-        self._suback = reasons[0]
+        asked = self._asked.pop(mid, None)
+        if asked is None:
+            self._suback = reasons[0]
+        else:
+            self._events.append(Granted(topic_filter=asked, code=reasons[0].value, name=reasons[0].getName()))
 
     def _on_log(self, _client: paho.Client, _userdata: object, level: int, text: str) -> None:
         if level == LogLevel.MQTT_LOG_ERR:

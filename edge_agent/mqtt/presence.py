@@ -32,7 +32,7 @@ class Presence:
         self.status = Slot(topics.status, qos=1)
         self._info = Slot(topics.info, qos=1)
         self._health = Slot(topics.health, qos=0, expiry_s=wire.HEALTH_EXPIRY_S)
-        self._slots = (self.status, self._info, self._health)
+        self._slots = [self.status, self._info, self._health]
         self.set_status("online", ())
 
     def set_status(self, state: State, reasons: Sequence[str]) -> None:
@@ -54,6 +54,15 @@ class Presence:
         """Gauges of now."""
         with self._lock:
             self._health.payload, self._health.dirty = wire.encode_health(gauges), True
+
+    def keep(self, topic: str, payload: bytes) -> None:
+        """Any other retained message; the same topic again replaces it."""
+        with self._lock:
+            slot = next((slot for slot in self._slots if slot.topic == topic), None)
+            if slot is None:
+                slot = Slot(topic, qos=1)
+                self._slots.append(slot)
+            slot.payload, slot.dirty = payload, True
 
     def will(self) -> Will:
         """What the broker says for us when we vanish."""

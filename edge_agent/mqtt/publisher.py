@@ -12,16 +12,18 @@ import random
 import select
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 
 from edge_agent.clock import Clock
 from edge_agent.errors import BrokerError, BrokerRefused, ConfigError
 from edge_agent.mqtt import wire
+from edge_agent.mqtt.aside import Aside
 from edge_agent.mqtt.backoff import Holds, delay_s
-from edge_agent.mqtt.client import NO_SUBSCRIBERS, Acked, Connection, Lost
+from edge_agent.mqtt.client import NO_SUBSCRIBERS, Connection
+from edge_agent.mqtt.events import Acked, Granted, Lost, Message
+from edge_agent.mqtt.partial_lane import PartialLane
 from edge_agent.mqtt.presence import Presence, Slot
-from edge_agent.mqtt.queue import ROW_KINDS, CourierStatistics, Queue, QueuedRow
+from edge_agent.mqtt.queue import ROW_KINDS, Counters, CourierStatistics, Queue, QueuedRow
 from edge_agent.mqtt.refusals import FAILURE
 from edge_agent.mqtt.settings import MqttSettings
 from edge_agent.mqtt.wire import Topics
@@ -40,13 +42,8 @@ _FAREWELL_S = 0.5
 """Kept of the time to stop for saying so."""
 _PACKET_TOO_LARGE = 0x95
 _UNFIT_CODES = frozenset({0x99})  # payload format invalid: no later try can succeed
-_PARTIALS_HELD = 8
-
-
-class _Counters:
-    def __init__(self) -> None:
-        self.connects = self.delivered = self.no_subscribers = self.denied = 0
-        self.truncated = self.set_aside = self.partials_sent = self.partials_dropped = 0
+MAX_INCOMING_BYTES = 128 * 1024
+"""Twice the longest command; a broker drops what is larger."""
 
 
 class Courier:
@@ -58,6 +55,7 @@ class Courier:
         outbox: rows to deliver.
         clock: wall time for `since`.
         boot_id: names this run in the status.
+        aside: what travels beside the rows: commands, answers, bridges.
         jitter: random numbers in 0..1 for the waits between tries.
     """
 
@@ -69,6 +67,7 @@ class Courier:
         *,
         clock: Clock,
         boot_id: str,
+        aside: Aside | None = None,
         jitter: random.Random | None = None,
     ) -> None:
         self.progress = 0
@@ -78,10 +77,11 @@ class Courier:
         self._settings, self._topics, self._outbox = settings, topics, outbox
         self._jitter = jitter or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._presence = Presence(topics, clock=clock, boot_id=boot_id)
-        self._lock = threading.Lock()
+        self._aside = aside or Aside()
+        self._aside.wake = self._wake
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._partials: deque[bytes] = deque(maxlen=_PARTIALS_HELD)
-        self._counters = _Counters()
+        self._counters = Counters()
+        self._partials = PartialLane(topics.partial, self._counters)
         self._connection: Connection | None = None
         self._sent_rows: dict[int, QueuedRow] = {}
         self._sent_slots: dict[int, Slot] = {}
@@ -129,31 +129,23 @@ class Courier:
         self._presence.set_health(gauges)
         self._wake()
 
+    def keep(self, topic: str, payload: bytes) -> None:
+        """Publish another retained message, now and after each connect."""
+        self._presence.keep(topic, payload)
+        self._wake()
+
     def publish_partial(self, payload: bytes) -> None:
         """Send a partial at once or never: dropped when offline or when the link is behind."""
-        with self._lock:
-            if self._connection is None or len(self._partials) == _PARTIALS_HELD:
-                self._counters.partials_dropped += 1
-                return
-            self._partials.append(payload)
-        self._wake()
+        if self._partials.put(payload):
+            self._wake()
 
     def statistics(self) -> CourierStatistics:
         """Counters and the state of the connection."""
-        counters = self._counters
-        return CourierStatistics(
+        return self._counters.statistics(
             connected=self._connection is not None,
             refused=self._refused or bool(self._denial),
             reason=self._reason or self._denial,
-            connects=counters.connects,
-            failures_in_a_row=self._failures,
-            delivered=counters.delivered,
-            no_subscribers=counters.no_subscribers,
-            denied=counters.denied,
-            truncated=counters.truncated,
-            set_aside=counters.set_aside,
-            partials_sent=counters.partials_sent,
-            partials_dropped=counters.partials_dropped,
+            failures=self._failures,
             in_flight=len(self._sent_rows),
         )
 
@@ -217,7 +209,10 @@ class Courier:
     def _connect(self) -> None:
         try:
             connection = Connection(
-                self._settings, client_id=self._topics.device_id, will=self._presence.will()
+                self._settings,
+                client_id=self._topics.device_id,
+                will=self._presence.will(),
+                max_incoming_bytes=MAX_INCOMING_BYTES,
             )
             connection.connect()
         except (BrokerError, ConfigError) as error:
@@ -228,8 +223,9 @@ class Courier:
         self._reason, self._refused = "", False
         self._live_after, self._more = self._outbox.last_seq, True
         self._presence.reborn()
-        with self._lock:
-            self._connection = connection
+        self._aside.connected(connection)
+        self._connection = connection
+        self._partials.connected(connected=True)
         _log.info("connected to %s", self._settings.url)
 
     def _failed(self, reason: str, *, refused: bool) -> None:
@@ -246,11 +242,11 @@ class Courier:
         if now >= self._stop_at:
             connection.disconnect(0.1)
         elif self._farewell:
-            if self._sent_slots or self._presence.status.dirty:
+            if self._sent_slots or self._presence.status.dirty or not self._aside.idle:
                 return False
             connection.disconnect(min(1.0, self._stop_at - now))
         else:
-            self._drained = not (self._sent_rows or self._more or self._accepted)
+            self._drained = not (self._sent_rows or self._more or self._accepted or self._aside.held)
             if self._drained or now >= self._stop_at - _FAREWELL_S:
                 self.set_status("stopped", ())
                 self._farewell = True
@@ -263,7 +259,9 @@ class Courier:
     def _pump(self, connection: Connection) -> None:
         self._send_slots(connection)
         sent = 0 if self._farewell else self._send_rows(connection)
-        self._send_partials(connection, superseded=sent > 0)
+        self._aside.pump(connection, self._free_window(connection))
+        behind = sent > 0 or connection.busy or self._free_window(connection) <= 0
+        self._partials.send(connection, behind=behind)
 
     def _send_slots(self, connection: Connection) -> None:
         for slot, payload in self._presence.due():
@@ -280,7 +278,7 @@ class Courier:
                     self._sent_slots[mid] = slot
 
     def _send_rows(self, connection: Connection) -> int:
-        room = self._free_window(connection)
+        room = self._free_window(connection) - len(self._aside.held)
         kinds = [kind for kind in ROW_KINDS if self._may_send(kind)]
         # A backlog goes in bursts: a broker that writes down each change writes once a burst, not once a row.
         if self._sent_rows and room < WINDOW // 2 and not self._fresh:
@@ -289,7 +287,7 @@ class Courier:
             return 0
         self._more = self._fresh = False  # before reading: a row appended meanwhile sets them again
         on_their_way = {row.seq for row in self._sent_rows.values()}
-        on_their_way.update(seq for seq, _ in self._accepted)
+        on_their_way.update((*(seq for seq, _ in self._accepted), *self._aside.held))
         rows = self._outbox.next_batch(room, after_seq=self._live_after, skip=on_their_way, kinds=kinds)
         if len(rows) == room:
             self._more = True
@@ -309,18 +307,7 @@ class Courier:
                 return
             self._counters.truncated += 1
         self._sent_rows[connection.publish(topic, payload or b"")] = row
-
-    def _send_partials(self, connection: Connection, *, superseded: bool) -> None:
-        with self._lock:
-            waiting = list(self._partials)
-            self._partials.clear()
-        behind = superseded or connection.busy or self._free_window(connection) <= 0
-        for payload in waiting:
-            if behind or not connection.fits(self._topics.partial, payload):
-                self._counters.partials_dropped += 1
-            else:
-                connection.publish(self._topics.partial, payload, qos=0, expiry_s=wire.PARTIAL_EXPIRY_S)
-                self._counters.partials_sent += 1
+        self._aside.row_sent(row)
 
     def _topic_of(self, row: QueuedRow) -> str:
         return self._topics.final if row.kind == "final" else self._topics.gap
@@ -337,8 +324,12 @@ class Courier:
         for event in connection.service(timeout_s, self._wake_fd):
             if isinstance(event, Acked):
                 self._on_ack(event)
+            elif isinstance(event, Message | Granted):
+                self._aside.came(event)
             elif isinstance(event, Lost):
                 self._on_lost(event)
+        for seq, code in self._aside.complete():
+            self._accept(seq, code)
         if self._accepted and (not self._sent_rows or self._mark_due(time.monotonic())):
             self._mark()
 
@@ -356,15 +347,16 @@ class Courier:
         if row is not None:
             self._more = True
             if ack.code < FAILURE:
-                if not self._accepted:
-                    self._mark_at = time.monotonic() + _MARK_WITHIN_S
-                self._accepted.append((row.seq, ack.code))
+                if self._aside.row_taken(row.seq, ack.code):
+                    self._accept(row.seq, ack.code)
                 self._counters.no_subscribers += ack.code == NO_SUBSCRIBERS
                 self._taken(row.kind)
             elif ack.code in _UNFIT_CODES:
                 self._counters.set_aside += 1
                 self._outbox.set_aside(row.seq, ack.code)
+                self._aside.row_refused(row.seq)
             else:
+                self._aside.row_refused(row.seq)
                 self._outbox.count_attempts([row.seq], ack.code)
                 self._denied(row.kind, self._topic_of(row), ack)
         elif slot is not None:
@@ -373,6 +365,13 @@ class Courier:
             else:
                 self._presence.again(slot)
                 self._denied(slot.topic, slot.topic, ack)
+        else:
+            self._aside.acked(ack)
+
+    def _accept(self, seq: int, code: int) -> None:
+        if not self._accepted:
+            self._mark_at = time.monotonic() + _MARK_WITHIN_S
+        self._accepted.append((seq, code))
 
     def _taken(self, what: str) -> None:
         self._failures = 0  # only now: a broker that accepts the login and then throws us out is no success
@@ -387,9 +386,9 @@ class Courier:
             _log.warning("%s (next try in %.0f s)", self._denial, wait_s)
 
     def _on_lost(self, lost: Lost) -> None:
-        with self._lock:
-            self._connection = None
-            self._partials.clear()
+        self._connection = None
+        self._partials.connected(connected=False)
+        self._aside.lost()
         if self._accepted:
             self._mark()
         unanswered = [row.seq for row in self._sent_rows.values()]

@@ -76,3 +76,31 @@ class CourierStatistics(Value, frozen=True):
     partials_sent: int
     partials_dropped: int
     in_flight: int
+
+
+class Counters:
+    """What the courier counts; one writer."""
+
+    def __init__(self) -> None:
+        self.connects = self.delivered = self.no_subscribers = self.denied = 0
+        self.truncated = self.set_aside = self.partials_sent = self.partials_dropped = 0
+
+    def statistics(
+        self, *, connected: bool, refused: bool, reason: str, failures: int, in_flight: int
+    ) -> CourierStatistics:
+        """A snapshot."""
+        return CourierStatistics(
+            connected=connected,
+            refused=refused,
+            reason=reason,
+            connects=self.connects,
+            failures_in_a_row=failures,
+            delivered=self.delivered,
+            no_subscribers=self.no_subscribers,
+            denied=self.denied,
+            truncated=self.truncated,
+            set_aside=self.set_aside,
+            partials_sent=self.partials_sent,
+            partials_dropped=self.partials_dropped,
+            in_flight=in_flight,
+        )

@@ -18,7 +18,9 @@ from edge_agent.clock import utc_text
 from edge_agent.errors import ConfigError
 from edge_agent.types import GapCause, Hypothesis, Latency, State, Utterance, Value, Word
 
-TopicKind: TypeAlias = Literal["status", "info", "health", "transcript", "gap", "event", "config", "answer"]
+TopicKind: TypeAlias = Literal[
+    "status", "info", "health", "transcript", "gap", "event", "config", "answer", "command", "desired"
+]
 AnswerState: TypeAlias = Literal["accepted", "running", "done", "refused", "expired"]
 
 CONTENT_TYPE = "application/json"
@@ -61,6 +63,9 @@ class Topics:
         self.final, self.partial = f"{up}/transcript/final", f"{up}/transcript/partial"
         self.gap, self.event = f"{up}/gap", f"{up}/event"
         self.config, self.answer = f"{up}/config", f"{up}/answer"
+        self.text = f"{up}/text"
+        self.down = f"{prefix}/{device_id}/down"
+        self.command, self.desired = f"{self.down}/command", f"{self.down}/config"
 
 
 def check_prefix(prefix: str) -> None:
