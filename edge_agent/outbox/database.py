@@ -186,10 +186,13 @@ class Database:
         )
 
     def take_oldest_queued(self, count: int, keep: int | None) -> list[tuple[int, int]]:
-        """Give up the oldest undelivered rows (not `keep`); their (seq, created_utc_ms)."""
+        """Give up the oldest undelivered rows (never `keep`); their (seq, created_utc_ms).
+
+        Gaps go last: they are small, and each may be all that tells of what is missing.
+        """
         found = self._db.execute(
             "SELECT seq, created_utc_ms FROM rows WHERE state != 'delivered' AND seq IS NOT ?"
-            " ORDER BY seq LIMIT ?",
+            " ORDER BY kind = 'gap', seq LIMIT ?",
             (keep, count),
         ).fetchall()
         self._db.executemany("DELETE FROM rows WHERE seq = ?", [(seq,) for seq, _ in found])
@@ -234,7 +237,10 @@ class Database:
 
     def _read(self, query: str, given: tuple[str, int, int]) -> list[Row]:
         with _translated():
-            return [_row(values) for values in self._db.execute(query, given)]
+            found = self._db.execute(query, given).fetchall()
+        if any(values[8] != "queued" for values in found):  # a damaged index would send them for ever
+            raise StoreFault("corrupt", "the outbox names rows as queued that are not")
+        return [_row(values) for values in found]
 
     def counts(self) -> Counts:
         """Numbers of rows and bytes; counted anew only after a change, by whichever process."""

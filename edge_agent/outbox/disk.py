@@ -80,18 +80,19 @@ class Disk:
 
     def read(self, action: Callable[[Database], _T]) -> _T | None:
         """Run a reading `action`; None when the database cannot be read."""
-        try:
-            if self._db is None:
-                if not self.fault or not self._path.exists():
+        for _ in range(_TRIES):
+            try:
+                if self._db is None:
+                    if not self.fault or not self._path.exists():
+                        return None
+                    self._db = Database(self._path, read_only=True)
+                    self.last_seq = max(self.last_seq, self._db.last_seq())
+                return action(self._db)
+            except StoreFault as fault:
+                if not self._help(fault):
+                    self._note(fault)
                     return None
-                self._db = Database(self._path, read_only=True)
-                self.last_seq = max(self.last_seq, self._db.last_seq())
-            return action(self._db)
-        except StoreFault as fault:
-            if self._help(fault) and self._db is not None:
-                return None  # the next call finds it repaired
-            self._note(fault)
-            return None
+        return None
 
     @property
     def retry_due(self) -> bool:

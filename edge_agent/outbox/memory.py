@@ -19,15 +19,15 @@ class MemoryLane:
         self.marks: dict[int, tuple[int, int]] = {}
         """seq of a row on disk -> (reason code, utc_ms) of a delivery that could not be written down."""
 
-    def add(self, row: Row) -> list[Row]:
-        """Keep a row; the queued rows that had to go for it (a delivered one goes unsaid)."""
+    def add(self, row: Row, *, keep: int | None = None) -> list[Row]:
+        """Keep a row; the queued rows (never `keep`) that had to go for it. Delivered ones go first."""
         lost = []
         while len(self.rows) >= MEMORY_ROWS:
-            delivered = next((r.seq for r in self.rows.values() if r.delivered_utc_ms is not None), None)
-            if delivered is not None:
-                del self.rows[delivered]
-            else:
-                lost.append(self.rows.popitem(last=False)[1])
+            others = [r for r in self.rows.values() if r.seq != keep]
+            victim = next((r for r in others if r.delivered_utc_ms is not None), others[0])
+            del self.rows[victim.seq]
+            if victim.delivered_utc_ms is None:
+                lost.append(victim)
         self.rows[row.seq] = row
         return lost
 

@@ -55,6 +55,7 @@ class Outbox:
         self._lock = threading.RLock()
         self._retention_at_ns = 0
         self._open_gap: tuple[int, str, Drop] | None = None
+        self._owed: list[Drop] = []
         self._disk = Disk(path, clock=clock, guest=guest)
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -116,10 +117,10 @@ class Outbox:
         seq = disk.last_seq + 1
         row = self._row(seq, id, kind, make_payload(seq))
         disk.last_seq = seq
-        lost = disk.memory.add(row)
+        lost = disk.memory.add(row, keep=self._open_gap[0] if self._open_gap else None)
         if lost:
             disk.dropped += len(lost)
-            self._admit(policy.drop_of([(r.seq, r.created_utc_ms) for r in lost]))
+            self._owe(policy.drop_of([(r.seq, r.created_utc_ms) for r in lost]))
         return seq
 
     def _row(self, seq: int, id: str, kind: RowKind, payload: bytes) -> Row:  # noqa: A002 - the row's id
@@ -259,8 +260,9 @@ class Outbox:
         except StoreFault:
             return
         if lost:
-            _log.error("over the quota: %d undelivered rows were dropped", len(lost))
-            self._admit(policy.drop_of(lost))
+            if self._open_gap is None:
+                _log.error("the outbox is over its quota: undelivered messages are being dropped")
+            self._owe(policy.drop_of(lost))
 
     def _evict(self, db: Database) -> list[tuple[int, int]]:
         counts = db.counts()
@@ -277,11 +279,21 @@ class Outbox:
         db.add_dropped(len(lost))
         return lost
 
-    def _admit(self, drop: Drop) -> None:
-        """One gap for all that was dropped since the last such gap went out."""
-        make_gap = self._make_gap
-        if make_gap is None:
+    def _owe(self, drop: Drop) -> None:
+        """Rows were given up: admit them in a gap. Making that gap may cost rows too, so this loops."""
+        if self._make_gap is None:
             return
+        self._owed.append(drop)
+        if len(self._owed) == 1:  # else the caller below us is at it
+            try:
+                while self._owed:
+                    self._admit(self._make_gap, self._owed[0])
+                    del self._owed[0]
+            finally:
+                self._owed.clear()
+
+    def _admit(self, make_gap: GapMaker, drop: Drop) -> None:
+        """One gap for all that was dropped since the last such gap went out."""
         if self._open_gap is None:
             gap_id = uuid7(self._clock.utc_ms())
             seq = self.append(id=gap_id, kind="gap", make_payload=lambda given: make_gap(given, gap_id, drop))
