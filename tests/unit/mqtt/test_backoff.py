@@ -1,0 +1,44 @@
+"""Waits between tries."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_agent.mqtt.backoff import CAP_S, FLOOR_S, PATIENT_REFUSALS, Holds, delay_s
+
+
+@given(failures=st.integers(1, 10_000), refused=st.booleans(), jitter=st.floats(0, 1))
+def test_a_wait_is_never_nothing_and_never_more_than_a_minute(
+    failures: int, refused: bool, jitter: float
+) -> None:
+    """No busy loop, and back within a minute after a repair."""
+    assert FLOOR_S <= delay_s(failures, refused=refused, jitter=jitter) <= CAP_S
+
+
+def test_unreachable_doubles_its_bound_with_full_jitter() -> None:
+    """Anywhere up to 1, 2, 4 ... 60 seconds, so that a fleet does not return in step."""
+    assert [delay_s(n, refused=False, jitter=1.0) for n in range(1, 9)] == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert delay_s(7, refused=False, jitter=0.5) == 30
+
+
+def test_a_refusal_is_tried_once_a_minute_after_the_fifth() -> None:
+    """Nobody repairs a login faster, and a log full of tries helps nobody."""
+    assert all(
+        delay_s(n, refused=True, jitter=0.0) == CAP_S for n in range(PATIENT_REFUSALS, PATIENT_REFUSALS + 50)
+    )
+
+
+def test_a_refused_topic_waits_alone_and_opens_again() -> None:
+    """A window refused at once counts as one refusal; acceptance ends it."""
+    holds = Holds()
+    assert holds.refused("final", 100.0, jitter=1.0) == 1.0
+    assert holds.refused("final", 100.0, jitter=1.0) is None
+    assert not holds.open("final", 100.5)
+    assert holds.open("gap", 100.5)
+    assert holds.open("final", 101.0)
+    assert holds.refused("final", 101.0, jitter=1.0) == 2.0
+    assert holds.accepted("final")
+    assert not holds.accepted("final")
+    assert not holds
+    assert holds.open("final", 101.0)
