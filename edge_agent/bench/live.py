@@ -1,7 +1,7 @@
 """The replay laboratory: recordings in real time through the whole agent and a real broker.
 
-What a person feels is measured at a subscriber, against the sample clock: when the first words show, how long
-a word takes to become stable, how often the text changes its mind, how long after the silence the final comes.
+What a person feels is measured at a subscriber, against the sample clock: when first words show, how long
+a word takes to become stable, how often the text changes its mind, how late the final comes.
 """
 
 from __future__ import annotations
