@@ -34,8 +34,10 @@ from edge_agent.outbox.rows import Drop
 from edge_agent.outbox.store import Outbox
 from edge_agent.partials import PartialConfig
 from edge_agent.profile.schema import Profile
+from edge_agent.relief import Relief
 from edge_agent.scribe import Scribe
-from edge_agent.supervise import Heartbeats
+from edge_agent.spare import Spares
+from edge_agent.supervise import Heartbeats, decode_limit_s
 from edge_agent.text.script import Script
 from edge_agent.types import Hypothesis, State, Utterance
 from edge_agent.work import Work
@@ -44,7 +46,7 @@ _log = logging.getLogger(__name__)
 
 _HEALTH_INTERVAL_S = 60.0
 _REPORT_INTERVAL_S = 5.0
-_HUNG_AFTER_S = {"ears": 10.0, "cutter": 10.0, "scribe": 60.0, "courier": 60.0}
+_HUNG_AFTER_S = {"ears": 10.0, "cutter": 10.0, "courier": 60.0}
 _SILENT_MICROPHONE_S = 30.0
 
 
@@ -55,6 +57,7 @@ class Agent:
         config: the configuration.
         device_id: the MQTT identity.
         recogniser: an open engine with its profile; who opened it closes it.
+        spares: where `recogniser` came from, when a failing engine is to be replaced.
         source: the microphone or recording.
         state_dir: for the outbox.
         report_path: file for `edge-agent health`; None writes none.
@@ -68,6 +71,7 @@ class Agent:
         *,
         device_id: str,
         recogniser: Recogniser,
+        spares: Spares | None = None,
         source: AudioSource,
         state_dir: Path,
         report_path: Path | None,
@@ -76,7 +80,7 @@ class Agent:
     ) -> None:
         profile = recogniser.choice.profile
         self._clock, self._recogniser, self._report_path = clock, recogniser, report_path
-        self._live = source.paced
+        self._live, self._spares = source.paced, spares
         self.outbox = Outbox(
             state_dir / "outbox.sqlite3",
             quota_mb=config.outbox.quota_mb,
@@ -91,12 +95,13 @@ class Agent:
             clock=clock,
             boot_id=uuid7(clock.utc_ms()),
         )
+        ledger = Ledger(
+            self.outbox, self.courier, _origin(config, device_id, recogniser), clock, on_final=on_final
+        )
         self.scribe = Scribe(
-            recogniser.engine,
+            recogniser.engine if spares is None else spares,
             options=recogniser.options,
-            commit=Ledger(
-                self.outbox, self.courier, _origin(config, device_id, recogniser), clock, on_final=on_final
-            ),
+            commit=ledger,
             clock=clock,
             queue_s=profile.limits.utterance_queue_s,
             live=source.paced,
@@ -114,15 +119,24 @@ class Agent:
         )
         self.ears = Ears(source, ring, clock=clock)
         self._pause = threading.Event()
-        self._hearts = Heartbeats(_HUNG_AFTER_S)
+        self._hearts = Heartbeats(_HUNG_AFTER_S | {"scribe": decode_limit_s(profile.expect.rtf_max)})
+        self.relief = Relief(self.scribe.work, spares, queue_limit_s=profile.limits.utterance_queue_s)
         self._started_ns = clock.monotonic_ns()
         self._next_health_ns = self._next_report_ns = 0
         self._said: tuple[State, tuple[str, ...]] = ("online", ())
 
+        def changed(now: Recogniser) -> None:
+            self._recogniser = now
+            ledger.origin = _origin(config, device_id, now)
+            self.courier.set_info(info_facts(now))
+
+        if spares is not None:
+            spares.on_change = changed
+
     def start(self) -> None:
         """Warm the engine, start the threads from the outbox backwards, then say `online`."""
         self.courier.set_info(info_facts(self._recogniser))
-        self._recogniser.engine.warm_up()
+        (self._recogniser.engine if self._spares is None else self._spares).warm_up()
         self.scribe.start()
         self.cutter.start()
         self.ears.start()
@@ -149,6 +163,8 @@ class Agent:
         ):
             if part.alive:
                 self._hearts.observe(name, part.progress, now_ns)
+        if self._live:
+            self.relief.tick(now_ns)
         state, reasons = self.state()
         if (state, reasons) != self._said:
             self._said = (state, reasons)
@@ -175,6 +191,10 @@ class Agent:
             reasons.append(f"outbox: kept in memory only, {store.fault}")
         if self.scribe.statistics().queued_s > self._recogniser.choice.profile.limits.utterance_queue_s / 2:
             reasons.append("recognition is behind")
+        if self._spares is not None and self._spares.reason:
+            reasons.append(f"{self._spares.reason}; now {self._recogniser.choice.profile.name}")
+        if self.relief.reason:
+            reasons.append(self.relief.reason)
         return ("degraded" if reasons else "online"), tuple(reasons)
 
     def wait_delivered(self, timeout_s: float) -> bool:
@@ -201,6 +221,8 @@ class Agent:
                 "silent_s": round(level.zero_run_s, 1),
             },
             "recognition": msgspec.to_builtins(scribe),
+            "ears": msgspec.to_builtins(self.ears.statistics()),
+            "load": {"step": self.relief.step, **msgspec.to_builtins(self.relief.machine)},
             "outbox": msgspec.to_builtins(store),
             "courier": msgspec.to_builtins(self.courier.statistics()),
         }

@@ -30,7 +30,9 @@ class Ledger:
         *,
         on_final: Callable[[Utterance, Hypothesis], None] | None = None,
     ) -> None:
-        self._outbox, self._courier, self._origin, self._clock = outbox, courier, origin, clock
+        self._outbox, self._courier, self._clock = outbox, courier, clock
+        self.origin = origin
+        """Written into each transcript; may change between two."""
         self._on_final = on_final
 
     def final(self, utterance: Utterance, hypothesis: Hypothesis, latency: Latency, revision: int) -> str:
@@ -53,7 +55,7 @@ class Ledger:
                 seq=number,
                 utterance=utterance,
                 hypothesis=clean,
-                origin=self._origin,
+                origin=self.origin,
                 confidence=said.confidence,
                 latency=latency,
                 flags=flags,
@@ -81,7 +83,7 @@ class Ledger:
                 seq=None,
                 utterance=utterance,
                 hypothesis=msgspec.structs.replace(hypothesis, text=shown.text),
-                origin=self._origin,
+                origin=self.origin,
                 kind="partial",
                 rev=revision,
                 stable=shown.stable,

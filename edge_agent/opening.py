@@ -7,10 +7,12 @@ from pathlib import Path
 import msgspec
 
 from edge_agent.engine.base import MODULES, Engine, EngineConfig, open_engine
+from edge_agent.errors import ModelError, ModelMissing
 from edge_agent.hardware import facts, probe
 from edge_agent.models.store import ModelStore
-from edge_agent.profile.choose import Choice, choose
+from edge_agent.profile.choose import Choice, choose, rank
 from edge_agent.profile.load import load_all
+from edge_agent.supervise import Level
 from edge_agent.types import DecodeOptions, Device
 
 ENGINES = frozenset(MODULES) - {"scripted"}
@@ -70,13 +72,65 @@ def resolve_model(wish: Wish, choice: Choice) -> tuple[Path, str]:
     return store.path(wanted, compute_type=compute_type), store.published_name(wanted)
 
 
-def open_recogniser(wish: Wish) -> Recogniser:
+def open_recogniser(wish: Wish, level: Level = 0) -> Recogniser:
     """Do all of it; the engine is not warm yet.
+
+    Args:
+        wish: what the user asked for.
+        level: 0: that; 1: with one worker; 2: the most modest other profile that fits this machine and has
+            its model here, without the wish's own model.
 
     Raises:
         EdgeAgentError: each step's own kind.
     """
     device, choice = choose_profile(wish)
+    if level == 2:
+        wish, choice = fallback(wish, device, choice)
+    elif level == 1:
+        choice = msgspec.structs.replace(choice, workers=1)
+    return _open(wish, device, choice)
+
+
+def fallback(wish: Wish, device: Device, choice: Choice) -> tuple[Wish, Choice]:
+    """The most modest profile but `choice`'s that fits and has its model here, and the wish for it.
+
+    Raises:
+        ModelMissing: there is none.
+    """
+    others = {name: loaded.profile for name, loaded in load_all().items() if name != choice.profile.name}
+    for verdict in reversed(rank(device, others.values(), ENGINES)):
+        if not verdict.fits:
+            continue
+        name = verdict.profile.name
+        modest = msgspec.structs.replace(wish, profile=name, model="")
+        chosen = choose(device, others.values(), override=name, engines=ENGINES)
+        try:
+            resolve_model(modest, chosen)
+        except ModelError:
+            continue
+        return modest, chosen
+    raise ModelMissing(
+        f"no profile beside {choice.profile.name} fits this machine and has its model here",
+        remedy="fetch a smaller model, for example: edge-agent models pull whisper-tiny.en",
+    )
+
+
+def has_smaller(wish: Wish) -> bool:
+    """True when the fallback profile recognises with another model than the wish does.
+
+    Raises:
+        ConfigError: no profile fits at all.
+    """
+    device, choice = choose_profile(wish)
+    try:
+        modest, chosen = fallback(wish, device, choice)
+    except ModelError:
+        return False
+    wanted = wish.model or choice.profile.model_for(wish.language)
+    return chosen.profile.model_for(modest.language) != wanted
+
+
+def _open(wish: Wish, device: Device, choice: Choice) -> Recogniser:
     directory, name = resolve_model(wish, choice)
     wanted = choice.profile.engine
     engine = open_engine(

@@ -19,11 +19,20 @@ class PartialConfig(Value, frozen=True):
     stabiliser: StabiliserConfig = StabiliserConfig()
 
 
+class Pace:
+    """How much of the partials a busy machine still tells; shared by all channels."""
+
+    def __init__(self) -> None:
+        self.factor = 1.0
+        """Times the configured interval."""
+        self.off = False
+
+
 class Growing:
     """The open utterance of one channel."""
 
-    def __init__(self, config: PartialConfig, now_ns: int) -> None:
-        self._config = config
+    def __init__(self, config: PartialConfig, now_ns: int, pace: Pace) -> None:
+        self._config, self._pace = config, pace
         self._stabiliser = Stabiliser(config.stabiliser)
         self._id = ""
         self.due_ns = now_ns + int(config.first_ms * 1e6)
@@ -43,7 +52,8 @@ class Growing:
         """Plan the next one: after the interval, later when this one took long."""
         took_ns = now_ns - began_ns
         self.due_ns = max(
-            began_ns + int(self._config.interval_ms * 1e6), now_ns + int(took_ns / _BUSY_SHARE - took_ns)
+            began_ns + int(self._config.interval_ms * self._pace.factor * 1e6),
+            now_ns + int(took_ns / _BUSY_SHARE - took_ns),
         )
 
 
@@ -52,12 +62,17 @@ class Partials:
 
     def __init__(self, config: PartialConfig) -> None:
         self._config = config
+        self.pace = Pace()
         self._growing: dict[int, Growing] = {}
+
+    def configure(self, config: PartialConfig) -> None:
+        """Other values from the next utterance on."""
+        self._config = config
 
     def started(self, channel: int, now_ns: int) -> None:
         """Speech began."""
         if self._config.enabled:
-            self._growing[channel] = Growing(self._config, now_ns)
+            self._growing[channel] = Growing(self._config, now_ns, self.pace)
 
     def paused(self, channel: int, *, paused: bool) -> None:
         """Silence began, or speech went on: in a pause the early final is decoded instead."""
@@ -74,6 +89,8 @@ class Partials:
 
     def due(self, now_ns: int) -> int | None:
         """The channel whose partial is the longest overdue."""
+        if self.pace.off:
+            return None
         waiting = [
             (g.due_ns, channel) for channel, g in self._growing.items() if not g.paused and g.due_ns <= now_ns
         ]
@@ -81,5 +98,7 @@ class Partials:
 
     def wait_s(self, now_ns: int, at_most_s: float) -> float:
         """Seconds until one is due."""
+        if self.pace.off:
+            return at_most_s
         dues = [g.due_ns for g in self._growing.values() if not g.paused]
         return min([at_most_s, *((max(0, due - now_ns)) / 1e9 for due in dues)])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from edge_agent.clock import Clock
@@ -15,6 +16,7 @@ from edge_agent.partials import Growing, PartialConfig, Partials
 from edge_agent.types import Gap, GapCause, Utterance, Value
 
 _WAIT_S = 0.5
+_ERRAND_PATIENCE_NS = 5_000_000_000
 
 
 class Arrived(Value, frozen=True):
@@ -38,7 +40,13 @@ class PartialDue(Value, frozen=True):
     channel: int
 
 
-Piece: TypeAlias = Arrived | Gap | Early | PartialDue
+class Errand(Value, frozen=True):
+    """Something else for the thread that owns the engine, done in a pause."""
+
+    run: Callable[[], None]
+
+
+Piece: TypeAlias = Arrived | Gap | Early | PartialDue | Errand
 
 
 class Work:
@@ -58,6 +66,10 @@ class Work:
         self._early: dict[int, Utterance] = {}
         self._partials = Partials(partials)
         self._queued_s = 0.0
+        self.dropped = 0
+        """Utterances that became gaps because too much waited."""
+        self._errands: deque[tuple[int, Errand]] = deque()
+        self._speaking: set[int] = set()
         self._taken: Piece | None = None
         self._busy = False
         self._closed = False
@@ -77,6 +89,7 @@ class Work:
             while self._over(utterance) and self._drop_oldest():
                 pass
             self._early.pop(utterance.channel, None)
+            self._speaking.discard(utterance.channel)
             told = self._partials.ended(utterance.channel)
             self._pieces.append(Arrived(utterance=utterance, at_ns=self._clock.monotonic_ns(), told=told))
             self._queued_s += utterance.duration_s
@@ -91,6 +104,7 @@ class Work:
     def started(self, channel: int) -> None:
         """Speech began: partials are due from now on."""
         with self._changed:
+            self._speaking.add(channel)
             self._partials.started(channel, self._clock.monotonic_ns())
             self._changed.notify_all()
 
@@ -140,6 +154,24 @@ class Work:
 
     # The main thread's side.
 
+    def set_partials(self, config: PartialConfig) -> None:
+        """Tell partials so from the next utterance on; a recording fed faster than real time tells none."""
+        with self._changed:
+            self._partials.configure(config if self._live else PartialConfig(enabled=False))
+
+    def errand(self, run: Callable[[], None]) -> None:
+        """Have it run by the scribe when nothing waits and nobody speaks, after a few seconds anyhow."""
+        with self._changed:
+            patience_ns = self._clock.monotonic_ns() + _ERRAND_PATIENCE_NS
+            self._errands.append((patience_ns, Errand(run=run)))
+            self._changed.notify_all()
+
+    def pace_partials(self, factor: float, *, off: bool = False) -> None:
+        """Tell partials at `factor` times the configured interval from now on, or none."""
+        with self._changed:
+            self._partials.pace.factor, self._partials.pace.off = factor, off
+            self._changed.notify_all()
+
     @property
     def closing(self) -> bool:
         """True once `finish` was called and nothing waits."""
@@ -181,8 +213,13 @@ class Work:
             return None
         if self._early:
             return Early(utterance=self._early.pop(next(iter(self._early))))
-        channel = self._partials.due(self._clock.monotonic_ns())
-        return None if channel is None else PartialDue(channel=channel)
+        now_ns = self._clock.monotonic_ns()
+        channel = self._partials.due(now_ns)
+        if channel is not None:
+            return PartialDue(channel=channel)
+        if self._errands and (not self._speaking or now_ns >= self._errands[0][0]):
+            return self._errands.popleft()[1]
+        return None
 
     def _over(self, utterance: Utterance) -> bool:
         return bool(self._pieces) and self._queued_s + utterance.duration_s > self._queue_s
@@ -192,6 +229,7 @@ class Work:
         for place, piece in enumerate(self._pieces):
             if isinstance(piece, Arrived):
                 self._pieces[place] = gap_of(piece.utterance, "overload")
+                self.dropped += 1
                 self._queued_s -= piece.utterance.duration_s
                 return True
         return False

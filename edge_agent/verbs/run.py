@@ -11,8 +11,9 @@ import sys
 import threading
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from edge_agent.errors import EdgeAgentError, UsageError
+from edge_agent.errors import ConfigError, EdgeAgentError, EngineError, UsageError
 from edge_agent.notify import notify, watchdog_interval_s
 from edge_agent.verbs.common import (
     Subparsers,
@@ -24,7 +25,17 @@ from edge_agent.verbs.common import (
     verb,
 )
 
+if TYPE_CHECKING:
+    from edge_agent.app import Agent
+    from edge_agent.config import Config
+    from edge_agent.spare import Spares
+    from edge_agent.starts import Starts
+    from edge_agent.supervise import StartPlan
+
 _log = logging.getLogger(__name__)
+
+_RETRY_S = 20.0
+"""Between two tries to open a recogniser that cannot be opened."""
 
 _SWITCH_INTERVAL_S = 0.0005
 """A short turn of the interpreter lock keeps the capture thread on time beside busy ones (measured: late by
@@ -35,7 +46,9 @@ Run the appliance until SIGTERM: capture, recognise, publish. State and reasons 
 (<prefix>/<device id>/up/status), one log line per utterance on stderr. Under systemd it reports readiness and
 feeds the watchdog. On SIGTERM what is being spoken is still decoded and delivered, within 5 seconds.
 
-A missing microphone or broker does not stop it: it says so, keeps everything, and heals when they return.
+A missing microphone or broker does not stop it: it says so, keeps everything, and heals when they return. A
+part that hangs ends the process, for the service manager to start it again; five ends within a minute are
+followed by a minute's pause, in which the broker is told why.
 """
 
 
@@ -60,22 +73,113 @@ def run(arguments: argparse.Namespace) -> int:
         return _serve(config, state, stop)
 
 
-def _serve(config: object, state: Path, stop: threading.Event) -> int:
-    from edge_agent.app import Agent, wish_of
+def _serve(config: Config, state: Path, stop: threading.Event) -> int:
     from edge_agent.audio.open import open_source
     from edge_agent.clock import SystemClock
-    from edge_agent.config import Config, device_id
-    from edge_agent.opening import open_recogniser
+    from edge_agent.starts import Starts
 
-    assert isinstance(config, Config)
+    clock = SystemClock()
+    # The last process's report would pass for this one's.
+    (runtime_dir() / "health.json").unlink(missing_ok=True)
+    open_source(config.audio.source, channels=config.audio.channels, clock=clock).close()
+    starts = Starts(runtime_dir(), clock)
+    plan = starts.begin()
+    if plan.hold_s:
+        _hold(config, state, stop, f"held for {plan.hold_s:.0f} s: it {plan.reason}", plan.hold_s)
+    cause = "it could not start"
+    in_engine = False
+    try:
+        spares = _open(config, state, stop, starts, plan)
+        if spares is None:
+            cause = ""
+            return 0
+        code, cause, in_engine = _listen(config, state, stop, spares)
+    except ConfigError:
+        cause = ""
+        raise
+    except EdgeAgentError as error:
+        cause, in_engine = str(error), isinstance(error, EngineError)
+        raise
+    finally:
+        starts.end(cause, in_engine=in_engine)
+    if cause:
+        # A thread that hangs in a library would keep an ordinary end waiting for ever.
+        logging.shutdown()
+        os._exit(code)
+    return code
+
+
+def _open(
+    config: Config, state: Path, stop: threading.Event, starts: Starts, plan: StartPlan
+) -> Spares | None:
+    """A recogniser; under a service manager wait until one can be opened. None: told to stop meanwhile."""
+    from edge_agent.app import wish_of
+    from edge_agent.clock import SystemClock
+    from edge_agent.opening import has_smaller, open_recogniser
+    from edge_agent.spare import Spares
+
+    wish = wish_of(config, models_dir())
+    managed = "NOTIFY_SOCKET" in os.environ
+    while True:
+        notify(STATUS="opening the model")
+        try:
+            return Spares(
+                lambda level: open_recogniser(wish, level),
+                clock=SystemClock(),
+                level=plan.level,
+                reason=plan.reason,
+                busy=starts.engine_busy,
+                smaller=has_smaller(wish),
+                # A person who watches would rather read the error than get another model.
+                first=None if managed else open_recogniser(wish, plan.level),
+            )
+        except ConfigError:
+            raise
+        except EdgeAgentError as error:
+            if not managed:
+                raise
+            _log.error("recognition cannot be opened", extra={"cause": str(error)})
+            _hold(config, state, stop, f"recognition cannot be opened: {error}", _RETRY_S)
+        if stop.is_set():
+            return None
+
+
+def _hold(config: Config, state: Path, stop: threading.Event, reason: str, seconds: float) -> None:
+    from edge_agent.app import mqtt_settings
+    from edge_agent.clock import SystemClock
+    from edge_agent.config import device_id
+    from edge_agent.hold import hold
+    from edge_agent.mqtt.wire import Topics
+
+    notify(READY="1", STATUS=reason)
+    hold(
+        mqtt_settings(config),
+        Topics(config.mqtt.prefix, device_id(config, state)),
+        state,
+        clock=SystemClock(),
+        reason=reason,
+        seconds=seconds,
+        stop=stop,
+        ping=lambda: notify(WATCHDOG="1"),
+    )
+
+
+def _listen(config: Config, state: Path, stop: threading.Event, spares: Spares) -> tuple[int, str, bool]:
+    """Run until told to stop; answers the exit code, the cause of an end nobody asked for, and whether the
+    engine is to blame for it."""
+    from edge_agent.app import Agent
+    from edge_agent.audio.open import open_source
+    from edge_agent.clock import SystemClock
+    from edge_agent.config import device_id
+
     clock = SystemClock()
     source = open_source(config.audio.source, channels=config.audio.channels, clock=clock)
-    notify(STATUS="opening the model")
-    recogniser = open_recogniser(wish_of(config, models_dir()))
+    recogniser = spares.recogniser
     agent = Agent(
         config,
         device_id=device_id(config, state),
         recogniser=recogniser,
+        spares=spares,
         source=source,
         state_dir=state,
         report_path=runtime_dir() / "health.json",
@@ -85,37 +189,48 @@ def _serve(config: object, state: Path, stop: threading.Event) -> int:
     profile = recogniser.choice.profile.name
     _log.info("listening", extra={"source": source.name, "profile": profile, "model": recogniser.model_name})
     notify(READY="1", STATUS=f"listening to {source.name} with {profile}, {recogniser.model_name}")
+    hung: tuple[str, ...] = ()
     try:
-        return _watch(agent, stop)
+        code, hung = _watch(agent, stop)
     finally:
         notify(STOPPING="1", STATUS="finishing what was said")
         agent.stop()
-        recogniser.engine.close()
+        if not hung:
+            spares.close()
         _log.info("stopped")
+    if hung:
+        return code, f"{' and '.join(hung)} made no progress", "scribe" in hung
+    return code, "a part failed" if code else "", False
 
 
-def _watch(agent: object, stop: threading.Event) -> int:
-    """Tick until told to stop; 1 when a part failed for good."""
-    from edge_agent.app import Agent
+def _watch(agent: Agent, stop: threading.Event) -> tuple[int, tuple[str, ...]]:
+    """Tick until told to stop; answers the exit code and the names of hung threads.
 
-    assert isinstance(agent, Agent)
+    Raises:
+        EdgeAgentError: what a part could not recover from.
+    """
     ping_s = watchdog_interval_s()
+    told: tuple[str, ...] = ()
     while not stop.wait(min(1.0, ping_s or 1.0)):
         hung = agent.tick()
         if hung:
-            _log.error("no progress", extra={"threads": list(hung)})
-        else:
-            notify(WATCHDOG="1")
+            _log.error("no progress, ending to be started again", extra={"threads": list(hung)})
+            return 1, hung
+        notify(WATCHDOG="1")
+        reasons = agent.state()[1]
+        if reasons != told:
+            told = reasons
+            notify(STATUS="; ".join(reasons) or "listening")
         if agent.failure is not None:
             if isinstance(agent.failure, EdgeAgentError):
                 raise agent.failure
             _log.error("a part failed", extra={"cause": repr(agent.failure)})
-            return 1
+            return 1, ()
         if agent.ended:
             agent.wait_delivered(5.0)
             _log.info("the source has ended")
-            return 0
-    return 0
+            return 0, ()
+    return 0, ()
 
 
 def _listen_for_signals(stop: threading.Event) -> None:

@@ -1,0 +1,87 @@
+"""Applies the degrade ladder to the running parts: load facts in, less work out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from edge_agent.health import load
+from edge_agent.health.ladder import STEPS, WIDE, Ladder, Load, Step
+from edge_agent.health.load import Machine
+from edge_agent.spare import Spares
+from edge_agent.work import Work
+
+_log = logging.getLogger(__name__)
+
+
+class Relief:
+    """Called once a second by the main thread.
+
+    Args:
+        work: where partials are paced and dropped utterances counted.
+        spares: asked for the smaller model; None where the engine has no spares.
+        queue_limit_s: of `work`.
+        read: how the machine is doing.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        spares: Spares | None,
+        *,
+        queue_limit_s: float,
+        read: Callable[[], Machine] = lambda: load.read(Path("/")),
+    ) -> None:
+        self._work, self._spares, self._queue_limit_s, self._read = work, spares, queue_limit_s, read
+        can_shrink = spares is not None and spares.smaller
+        self._ladder = Ladder(tuple(step for step in STEPS if step != "smaller_model" or can_shrink))
+        self.machine = Machine()
+        """As read last."""
+        self._spent_s, self._at_ns = 0.0, 0
+
+    @property
+    def step(self) -> Step:
+        """Where the ladder stands."""
+        return self._ladder.step
+
+    @property
+    def reason(self) -> str:
+        """For `status`; empty when nothing is left out."""
+        return self._ladder.reason
+
+    def tick(self, now_ns: int) -> None:
+        """Read, judge, act."""
+        self.machine = self._read()
+        facts = Load(
+            queued_s=self._work.queued_s,
+            queue_limit_s=self._queue_limit_s,
+            busy_share=self._busy_share(now_ns),
+            cpu_pressure=self.machine.cpu_pressure,
+            memory_pressure=self.machine.memory_pressure,
+            available_mb=self.machine.available_mb,
+            temperature_c=self.machine.temperature_c,
+            hot_c=self.machine.hot_c,
+            throttled=self.machine.throttled,
+            dropped=self._work.dropped,
+        )
+        if self._ladder.update(facts, now_ns):
+            self._act(self._ladder.step)
+
+    def _act(self, step: Step) -> None:
+        _log.warning("load step", extra={"step": step, "why": self.reason})
+        at_least = STEPS.index(step)
+        self._work.pace_partials(
+            WIDE if at_least >= STEPS.index("partials_wide") else 1.0,
+            off=at_least >= STEPS.index("partials_off"),
+        )
+        if self._spares is not None and "smaller_model" in self._ladder.steps:
+            self._spares.ask(2 if at_least >= STEPS.index("smaller_model") else 0)
+
+    def _busy_share(self, now_ns: int) -> float:
+        """Of the engine since the last call; 0 where it is not known."""
+        if self._spares is None:
+            return 0.0
+        spent_s, passed_s = self._spares.spent_s - self._spent_s, (now_ns - self._at_ns) / 1e9
+        self._spent_s, self._at_ns = self._spares.spent_s, now_ns
+        return min(1.0, spent_s / passed_s) if passed_s > 0 else 0.0
