@@ -87,7 +87,7 @@ class Courier:
         self._sent_slots: dict[int, Slot] = {}
         self._accepted: list[tuple[int, int]] = []
         self._holds = Holds()
-        self._mark_at = 0.0
+        self._mark_at, self._draining = 0.0, False
         self._live_after = 0
         self._more, self._fresh = True, False
         self._failures = 0
@@ -289,8 +289,8 @@ class Courier:
         on_their_way = {row.seq for row in self._sent_rows.values()}
         on_their_way.update((*(seq for seq, _ in self._accepted), *self._aside.held))
         rows = self._outbox.next_batch(room, after_seq=self._live_after, skip=on_their_way, kinds=kinds)
-        if len(rows) == room:
-            self._more = True
+        self._draining = len(rows) == room
+        self._more = self._more or self._draining
         for row in rows:
             self._send_row(connection, row)
         return len(rows)
@@ -334,7 +334,7 @@ class Courier:
             self._mark()
 
     def _mark_due(self, now: float) -> bool:
-        return len(self._accepted) >= _MARK_ROWS or now >= self._mark_at
+        return not self._draining or len(self._accepted) >= _MARK_ROWS or now >= self._mark_at
 
     def _mark(self) -> None:
         self._outbox.mark_many(self._accepted)

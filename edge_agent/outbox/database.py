@@ -13,12 +13,17 @@ import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from edge_agent.outbox.rows import FaultKind, Row, StoreFault
 from edge_agent.types import Value
 
 SCHEMA_VERSION = 1
 _BUSY_TIMEOUT_S = 5.0
+_PROBED = 200_000
+"""Numbers asked for one by one in a damaged store: more than 72 h of finals, and about a second."""
+_SEQ_MAX = 2**53
+"""JSON's limit for whole numbers; a larger seq is damage, and numbers must go on above the largest."""
 _SCHEMA = """
 CREATE TABLE rows (
   seq INTEGER PRIMARY KEY,
@@ -277,18 +282,26 @@ class Database:
             return pages * self._one("PRAGMA page_size")
 
     def all_rows(self) -> Iterator[tuple[Row, bool]]:
-        """Every row that can be read, with "was set aside": from both ends up to the damage."""
+        """Every row that can be read, with "was set aside"; damaged pages are stepped over."""
         seen: set[int] = set()
         for query in ("SELECT * FROM rows ORDER BY seq", "SELECT * FROM rows ORDER BY seq DESC"):
-            try:
-                for values in self._db.execute(query):
-                    row = _row(values)
-                    if row.seq in seen:
-                        break
-                    seen.add(row.seq)
-                    yield row, values[8] == "aside"
-            except (sqlite3.Error, StoreFault):
-                continue
+            for values in self._until_damage(query):
+                if values[0] in seen:
+                    break
+                seen.add(values[0])
+                yield _row(values), values[8] == "aside"
+        missing = range(min(seen), min(max(seen), min(seen) + _PROBED)) if seen else range(0)
+        for seq in (seq for seq in missing if seq not in seen):
+            for values in self._until_damage("SELECT * FROM rows WHERE seq = ?", seq):
+                yield _row(values), values[8] == "aside"
+
+    def _until_damage(self, query: str, *given: int) -> Iterator[tuple[Any, ...]]:
+        try:
+            for values in self._db.execute(query, given):
+                _row(values)
+                yield values
+        except (sqlite3.Error, StoreFault):
+            return
 
     def _meta(self, key: str) -> int:
         with _translated():
@@ -332,7 +345,9 @@ def _translated() -> Iterator[None]:
 
 def _row(values: tuple[object, ...]) -> Row:
     seq, id_, kind, payload, created, attempts, delivered, reason, *_ = values
-    if not (isinstance(seq, int) and isinstance(id_, str) and isinstance(payload, bytes)):
+    if not (
+        isinstance(seq, int) and 0 < seq <= _SEQ_MAX and isinstance(id_, str) and isinstance(payload, bytes)
+    ):
         raise StoreFault("corrupt", "the outbox holds a damaged row")
     if kind not in ("final", "gap") or not isinstance(created, int) or not isinstance(attempts, int):
         raise StoreFault("corrupt", "the outbox holds a damaged row")

@@ -457,7 +457,7 @@ def _kill_9_run(
         outbox.close()
         stored = _stored(path)
         with contextlib.suppress(AssertionError):  # the verdict is in the books
-            wait_until(lambda: {m.body["seq"] for m in subscriber.heard} >= set(stored), 5)
+            wait_until(lambda: {m.body["seq"] for m in subscriber.heard} >= set(stored), 10)
         received = [m.body for m in subscriber.heard]
         bytes_of: dict[str, set[bytes]] = {}
         for message in subscriber.heard:
