@@ -206,3 +206,39 @@ def _retracted(messages: list[_Received]) -> tuple[int, int]:
                 else:
                     tail += 1
     return stable, tail
+
+
+def summary(figures: LiveFigures) -> dict[str, float | int | None]:
+    """Medians, 95th percentiles and sums; names carry the unit."""
+    said = figures.utterances
+    beyond = [one.final_ms - figures.silence_ms for one in said]
+    first = [one.first_partial_ms for one in said if one.first_partial_ms is not None]
+    lags = [lag for one in said for lag in one.word_lags_ms]
+    count = sum(one.units for one in said)
+    return {
+        "utterances": len(said),
+        "audio_s": round(figures.audio_s, 1),
+        "speech_s": round(figures.speech_s, 1),
+        "silence_ms": figures.silence_ms,
+        "final_beyond_silence_p50_ms": _percentile(beyond, 0.5),
+        "final_beyond_silence_p95_ms": _percentile(beyond, 0.95),
+        "first_partial_p50_ms": _percentile(first, 0.5),
+        "first_partial_p95_ms": _percentile(first, 0.95),
+        "word_lag_p50_ms": _percentile(lags, 0.5),
+        "word_lag_p95_ms": _percentile(lags, 0.95),
+        "stable_flicker": round(sum(one.stable_retracted for one in said) / max(1, count), 4),
+        "tail_flicker": round(sum(one.tail_retracted for one in said) / max(1, count), 4),
+        "finals_as_alone": round(sum(one.same_alone for one in said) / max(1, len(said)), 4),
+        "early_wasted": figures.early_wasted,
+        "gaps": figures.gaps,
+        "cpu_s_per_speech_s": round(figures.cpu_s / max(1e-9, figures.speech_s), 3),
+        "rss_mb": round(figures.rss_mb),
+    }
+
+
+def _percentile(values: Sequence[float], share: float) -> float | None:
+    """Nearest-rank percentile, rounded to a millisecond."""
+    if not values:
+        return None
+    ranked = sorted(values)
+    return round(ranked[min(len(ranked) - 1, int(share * len(ranked)))])

@@ -34,6 +34,9 @@ Measure this device.
   accuracy    word (Chinese, Japanese, Korean: character) error rate, where a manifest.jsonl beside the
               recordings says what is said
 
+With --live the recordings are played in real time through the whole agent and a private broker, and what a
+subscriber sees is measured: first partial, word lag, changes of mind, delay of the final, CPU, memory.
+
 With --against faster-whisper both sides decode the same recordings with the same model files, in turns, on
 the same cores. Loading models and reading files is not counted. Without FILES the bundled recordings are
 used; a folder stands for the recordings its manifest.jsonl names."""
@@ -71,6 +74,18 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--runs", type=_positive, metavar="N", help="times each is measured (default: 3, accuracy 1)"
     )
     parser.add_argument("--peer-beam", type=_positive, metavar="N", help="default: 1, greedy")
+    parser.add_argument(
+        "--live",
+        action="store_true",
+        help="latency: play the recordings in real time through the whole agent and a broker of its own",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="with --live: override one configuration key (may be repeated)",
+    )
     parser.add_argument("--references", type=Path, metavar="FILE", help="a manifest.jsonl kept elsewhere")
     add_recogniser_options(parser)
     add_json(parser)
@@ -78,6 +93,10 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, then print."""
+    if args.live:
+        from edge_agent.verbs import bench_live
+
+        return bench_live.run(args, args.files or _samples())
     clips = load_clips(args.files or _samples(), language=args.language or "", manifest=args.references)
     if args.what == "accuracy":
         clips = [clip for clip in clips if clip.reference is not None]
