@@ -25,6 +25,7 @@ _SILENT_S = 1.0  # a device that stops delivering for so long is gone
 _FIRST_S = 5.0  # a sound server may take two seconds to deliver its first sound
 _OVERRUNS_IN_A_ROW = 8
 _BEHIND_PERIODS = 4
+_CLOSE_NS = 1_000_000
 _PAUSE_S = 0.005
 
 
@@ -146,18 +147,30 @@ class AlsaSource:
 
     def _block(self, frames: int, data: bytes) -> Block:
         pcm: Pcm16 = np.frombuffer(data, "<i2").reshape(-1, self.channels)[:frames]
-        for _ in range(3):
-            before_ns = self._clock.monotonic_ns()
-            self._waiting = waiting = max(0, self._call(self._pcm.avail))
-            now_ns = self._clock.monotonic_ns()
-            if now_ns - before_ns < 2_000_000:  # else we were held up between the two and they do not match
-                break
+        at_ns, waiting = self._position()
         # A sound server may hold more than it admits: only a reader that has caught up knows the time.
         return Block(
             pcm=pcm,
-            start_ns=now_ns - (frames + waiting) * 1_000_000_000 // self.rate_hz,
+            start_ns=at_ns - (frames + waiting) * 1_000_000_000 // self.rate_hz,
             behind=waiting >= _BEHIND_PERIODS * self._period,
         )
+
+    def _position(self) -> tuple[int, int]:
+        """A time, and the frames that waited in the device then: the closest of up to three looks.
+
+        The library looks right after it is called; coming back it may wait for the interpreter. So the time
+        before the call is the right one, unless we were held up in between.
+        """
+        best_ns, at_ns = 1 << 62, 0
+        for _ in range(3):
+            before_ns = self._clock.monotonic_ns()
+            waiting = max(0, self._call(self._pcm.avail))
+            took_ns = self._clock.monotonic_ns() - before_ns
+            if took_ns < best_ns:
+                best_ns, at_ns, self._waiting = took_ns, before_ns, waiting
+            if took_ns < _CLOSE_NS:
+                break
+        return at_ns, self._waiting
 
     def _count_empty(self, timeout_s: float) -> None:
         # Time spent in reads, not on the clock: a process that was stopped did not wait for the device.

@@ -185,9 +185,10 @@ class Ears:
     def _begin(self, start_ns: int) -> Timeline:
         """A new unbroken stretch; closes the gap before it."""
         if self._outage is not None:
-            start_ns = max(start_ns, self._outage.told_ns)
-            quick = self._outage.cause == "restart" and start_ns - self._born_ns < _START_NS
-            if not quick:
+            starting = self._outage.cause == "restart" and not self._outage.pieces
+            # A source that was opened before us may already hold sound from before we were born.
+            if not starting or start_ns - self._born_ns >= _START_NS:
+                start_ns = max(start_ns, self._outage.told_ns)
                 self._tell(start_ns)
             self._outage = None
         source = self._source

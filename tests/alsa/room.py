@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -28,6 +29,7 @@ def plugin() -> Path:
     if shutil.which("gcc") is None or not Path("/usr/include/alsa/asoundlib.h").exists():
         pytest.skip("needs gcc and libasound2-dev")
     folder = Path(tempfile.mkdtemp(prefix="edge-agent-room-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     library = folder / "room.so"
     command = ["gcc", "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-DPIC", "-o", str(library)]
     subprocess.run([*command, str(HERE / "pcm_room.c"), "-lasound"], check=True)

@@ -109,6 +109,22 @@ def test_a_slow_start_is_a_gap() -> None:
     assert seam_ms(items) < 5
 
 
+def test_sound_from_before_the_ears_keeps_its_time() -> None:
+    """A source opened earlier already holds sound: its first block is not moved to the start of the ears."""
+    source = Scripted()
+    early_ns = time.monotonic_ns() - 500_000_000
+    blocks = [Block(pcm=np.ones((FRAMES, 1), np.int16), start_ns=early_ns)]
+
+    def read(timeout_s: float) -> Block:
+        if not blocks:
+            raise EndOfAudio
+        return blocks.pop()
+
+    source.read = read  # type: ignore[method-assign] - one block with a time of its own
+    items, _ = listen(source)
+    assert [item.start_ns for item in items] == [early_ns]
+
+
 def test_an_overrun_is_a_gap_up_to_the_next_sound() -> None:
     """The gap begins where the last frame ended and ends where the next begins."""
     items, ears = listen(Scripted("block", 0.2, "overrun", "block", "block"))
