@@ -1,11 +1,13 @@
-"""A small agent for fault tests: commits finals as fast as it can and delivers them, until it is killed.
+"""A small agent for fault tests: commits finals one after the other and delivers them, until it is killed.
 
-Prints the id of each final after its commit. Arguments: outbox path, broker URL.
+Prints the id of each final after its commit. Arguments: outbox path, broker URL, pause between finals in
+seconds.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 from edge_agent.clock import SystemClock, uuid7
@@ -15,7 +17,7 @@ from edge_agent.mqtt.wire import Topics
 from edge_agent.outbox.store import Outbox
 
 
-def main(path: str, url: str) -> None:
+def main(path: str, url: str, pause_s: str) -> None:
     """Commit and deliver for ever."""
     clock = SystemClock()
     outbox = Outbox(Path(path), clock=clock)
@@ -33,6 +35,7 @@ def main(path: str, url: str) -> None:
         courier.notify()
         sys.stdout.write(new + "\n")
         sys.stdout.flush()
+        time.sleep(float(pause_s))
 
 
 if __name__ == "__main__":
