@@ -123,6 +123,7 @@ def test_finals_reach_a_subscriber_once_in_order_and_as_the_contract_says(
 
     with courier(broker.url, outbox) as made:
         made.set_info({"profile": "p"})
+        wait_until(connected(made))
         for _ in range(50):
             final(outbox)
             made.notify()
