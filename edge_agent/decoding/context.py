@@ -11,6 +11,7 @@ from __future__ import annotations
 import tomllib
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -19,14 +20,23 @@ from edge_agent.types import Value
 
 TABLE = Path(__file__).with_name("context_policy.toml")
 _STEP_S = 5.0
-"""Windows come in these steps: silence is kept for each length."""
+"""Windows come in these steps, so that the library meets few shapes."""
+
+
+View: TypeAlias = Literal["short", "padded", "long", "full"]
+"""short: sound and a short tail encoded, kept silence appended up to the window.
+padded: a longer tail of zeros encoded, 10 s at least; nothing appended.
+long: as short, but up to 30 s.
+full: 30 s encoded, as the reference decoder does it."""
 
 
 class Rule(Value, frozen=True):
     """How one language is decoded."""
 
-    context: str = "short"
-    """"short": sound + tail encoded, silence appended up to the window. "full": 30 s, always."""
+    context: View = "short"
+    """The first decode."""
+    retries: tuple[View, ...] = ("long", "padded")
+    """The next ones, each only while the result is in doubt; the likeliest result is kept."""
     tail_s: float = 1.0
     """Zeros encoded after the sound."""
     window_s: float = 10.0
@@ -36,10 +46,10 @@ class Rule(Value, frozen=True):
     bucket_s: float = 0.1
     """Encoded lengths are multiples of this."""
     min_logprob: float = -0.4
-    """Below this mean log-probability a short decode is repeated with more context."""
+    """Below this mean log-probability a decode is in doubt."""
     padded_tail_s: float = 2.0
     padded_s: float = 10.0
-    """Third attempt: so many zeros encoded after the sound, and at least so much in all."""
+    """View "padded": so many zeros encoded after the sound, and at least so much in all."""
 
 
 class Table(Value, frozen=True):
@@ -70,31 +80,23 @@ class Window(Value, frozen=True):
 FULL = Window(frames=MAX_FRAMES)
 
 
-def short(frames: int, rule: Rule, mels: int) -> Window:
-    """The window for `frames` of sound under a rule."""
-    if rule.context == "full":
+def window(view: View, frames: int, rule: Rule, mels: int) -> Window:
+    """What to encode of `frames` of sound for a view."""
+    if view == "full":
         return FULL
-    wanted = frames + round(rule.tail_s * FRAMES_PER_SECOND)
+    if view == "padded":
+        least = round(rule.padded_s * FRAMES_PER_SECOND)
+        return Window(frames=usable(max(frames + round(rule.padded_tail_s * FRAMES_PER_SECOND), least), mels))
     step = max(2, round(rule.bucket_s * FRAMES_PER_SECOND))
+    wanted = frames + round(rule.tail_s * FRAMES_PER_SECOND)
     encoded = usable(-(-wanted // step) * step, mels)
     if encoded >= MAX_FRAMES:
         return FULL
-    needed_s = max(rule.window_s, encoded / FRAMES_PER_SECOND + rule.margin_s)
-    window_s = min(MAX_FRAMES / FRAMES_PER_SECOND, -(-needed_s // _STEP_S) * _STEP_S)
+    window_s = MAX_FRAMES / FRAMES_PER_SECOND
+    if view == "short":
+        needed_s = max(rule.window_s, encoded / FRAMES_PER_SECOND + rule.margin_s)
+        window_s = min(window_s, -(-needed_s // _STEP_S) * _STEP_S)
     return Window(frames=encoded, positions=round(window_s * FRAMES_PER_SECOND / 2))
-
-
-def longer(window: Window) -> Window:
-    """The same sound, seen with silence up to 30 s."""
-    return FULL if window == FULL else Window(frames=window.frames, positions=MAX_FRAMES // 2)
-
-
-def padded(frames: int, rule: Rule, mels: int) -> Window:
-    """Zeros encoded after the sound instead of silence appended: another view, worth as much."""
-    wanted = max(
-        frames + round(rule.padded_tail_s * FRAMES_PER_SECOND), round(rule.padded_s * FRAMES_PER_SECOND)
-    )
-    return Window(frames=usable(wanted, mels))
 
 
 def usable(frames: int, mels: int) -> int:

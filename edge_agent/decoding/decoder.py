@@ -7,7 +7,7 @@ from typing import Literal, Protocol, TypeAlias
 import numpy as np
 
 from edge_agent.decoding import align, context, guards, terms
-from edge_agent.decoding.context import Rule, Table
+from edge_agent.decoding.context import Rule, Table, View
 from edge_agent.decoding.drafts import Books, Draft, DraftStatistics
 from edge_agent.decoding.features import Mel
 from edge_agent.decoding.speculate import EXACT, NEAR
@@ -25,6 +25,9 @@ _FALLBACK_BEAM = 5
 _FALLBACK_TEMPERATURE = 0.4
 _SEED_TOKENS = 4
 """Generated before the map of past sentences is asked how they go on."""
+
+
+_FULL_RULE = Rule(context="full", retries=())
 
 
 class Settings(Value, frozen=True):
@@ -108,10 +111,13 @@ class Decoder:
         return Utterance(self.steps, self.tokenizer, pcm, language=language, task=options.task)
 
     def _rule(self, said: Utterance) -> Rule:
-        return Rule(context="full") if self.settings.context == "full" else self._table.rule(said.language)
+        return _FULL_RULE if self.settings.context == "full" else self._table.rule(said.language)
 
     def _look(self, said: Utterance) -> None:
-        said.look(context.short(said.frames, self._rule(said), self.steps.abilities.mels))
+        self._view(said, self._rule(said).context)
+
+    def _view(self, said: Utterance, view: View) -> None:
+        said.look(context.window(view, said.frames, self._rule(said), self.steps.abilities.mels))
 
     def _hear(
         self, said: Utterance, options: DecodeOptions, history: Hypothesis | None
@@ -133,23 +139,19 @@ class Decoder:
     def _decode(self, said: Utterance, options: DecodeOptions, history: Hypothesis | None) -> Heard:
         rule = self._rule(said)
         heard = self._first(said, options, history)
-        if said.window != context.FULL:
-            mels = self.steps.abilities.mels
-            for window in (context.longer(said.window), context.padded(said.frames, rule, mels)):
-                if not said.suspicion(heard, rule):
-                    break
-                heard = self._again(said, heard, window, options.beam)
+        for view in rule.retries:
+            if not said.suspicion(heard, rule):
+                break
+            heard = self._again(said, heard, view, options.beam)
         if said.suspicion(heard, rule) in BROKEN:
-            heard = self._again(said, heard, context.FULL, _FALLBACK_BEAM)
+            heard = self._again(said, heard, "full", _FALLBACK_BEAM)
         if said.suspicion(heard, rule) in BROKEN:
-            heard = self._again(said, heard, context.FULL, 1, temperature=_FALLBACK_TEMPERATURE)
+            heard = self._again(said, heard, "full", 1, temperature=_FALLBACK_TEMPERATURE)
         return heard
 
-    def _again(
-        self, said: Utterance, heard: Heard, window: context.Window, beam: int, temperature: float = 0.0
-    ) -> Heard:
+    def _again(self, said: Utterance, heard: Heard, view: View, beam: int, temperature: float = 0.0) -> Heard:
         said.meter.retries += 1
-        said.look(window)
+        self._view(said, view)
         return said.better(heard, said.generate(beam, temperature=temperature), self._rule(said))
 
     def _first(self, said: Utterance, options: DecodeOptions, history: Hypothesis | None) -> Heard:

@@ -22,13 +22,14 @@ NEAR = 0.3
 
 _MAX_PASSES = 3
 """Scoring passes before the rest is generated."""
-_MAX_DOUBTS = 2
 _LOOK_AHEAD = 3
 """Tokens generated to settle a doubtful one that is probably wrong: they show where the draft goes on."""
-_LIKELY = 0.3
+_LIKELY = 0.25
 """A doubtful token above this is probably right; one token settles it."""
-_SHORT_REST = 4
-"""With so few draft tokens left it is cheaper to generate the end."""
+_TIE = 0.3
+"""Nats between two tokens that rounding in int8 decides either way; then the draft's token stays."""
+_CALL_COST, _TOKEN_COST = 4.0, 1.3
+"""Of a continuation, in plain token steps: the call, and each token."""
 _WINDOW_BACK, _WINDOW_AHEAD = 2, 8
 """Where, around the place of a wrong token, the draft is searched for what the engine wrote instead."""
 
@@ -68,7 +69,9 @@ class _Run:
 
     def generate(self, prefix: Sequence[int], limit: int) -> Generated:
         self.passes += 1
-        found = self.steps.generate(self.encoded, self.prompt, prefix=prefix, max_new=limit)
+        found = self.steps.generate(
+            self.encoded, self.prompt, prefix=prefix, max_new=limit, judge_speech=False
+        )
         self.generated += len(found.tokens)
         return found
 
@@ -155,20 +158,32 @@ def _settle(
     """
     while doubts:
         place = doubts[0]
-        left = len(tokens) - place
-        if not run.steps.abilities.fast_prefix or len(doubts) > _MAX_DOUBTS or left <= _SHORT_REST:
+        if not run.steps.abilities.fast_prefix or _generating_is_cheaper(len(doubts), len(tokens) - place):
             return run.finish(tokens[:place])
-        look = 1 if place < len(tokens) and scored.probabilities[place] > _LIKELY else _LOOK_AHEAD
-        found = run.generate(tokens[:place], min(look, run.max_new - place))
-        same = common(found.tokens, tokens[place:])
-        reached = place + same
-        if same < len(found.tokens) or found.ended:
+        chance = scored.probabilities[place] if place < len(tokens) else 0.0
+        found = run.generate(tokens[:place], min(1 if chance > _LIKELY else _LOOK_AHEAD, run.max_new - place))
+        reached = place + common(found.tokens, tokens[place:])
+        if reached == place and _is_tie(found, chance):
+            reached = place + 1
+        elif reached < place + len(found.tokens) or found.ended:
             whole = [*tokens[:place], *found.tokens]
             if found.ended:
                 return run.outcome(whole, ended=True, avg_logprob=found.avg_logprob)
             return whole + recycle(found.tokens, tokens, place), len(whole)
         doubts = [doubt for doubt in doubts if doubt >= reached]
     return None
+
+
+def _generating_is_cheaper(doubts: int, left: int) -> bool:
+    """Than settling each doubt by a call of its own."""
+    return doubts * (_CALL_COST + _TOKEN_COST) > _CALL_COST + _TOKEN_COST * (left + 1)
+
+
+def _is_tie(found: Generated, chance: float) -> bool:
+    """Is the one token the engine wrote instead hardly likelier than the draft's, of probability `chance`?"""
+    if len(found.tokens) != 1 or found.ended or chance <= 0:
+        return False
+    return 2 * found.avg_logprob - math.log(chance) < _TIE
 
 
 def recycle(written: Sequence[int], draft: Sequence[int], place: int) -> list[int]:

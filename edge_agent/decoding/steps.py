@@ -82,8 +82,13 @@ class Steps(Protocol):
         beam: int = 1,
         max_new: int = 224,
         temperature: float = 0.0,
+        judge_speech: bool = True,
     ) -> Generated:
-        """Continue `prompt` (it ends in the no-timestamps token) and `prefix` by at most `max_new` tokens."""
+        """Continue `prompt` (it ends in the no-timestamps token) and `prefix` by at most `max_new` tokens.
+
+        Args:
+            judge_speech: ask for `no_speech_prob`; costs half a token step.
+        """
         ...
 
     def score(self, encoded: Encoded, prompt: Sequence[int], tokens: Sequence[int], frames: int) -> Scored:

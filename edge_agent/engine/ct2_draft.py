@@ -26,7 +26,7 @@ class Ct2Draft:
         if mel.shape[0] != abilities.mels or language not in abilities.languages:
             return "", 0.0
         started = time.perf_counter()
-        window = context.short(mel.shape[1], _RULE, abilities.mels)
+        window = context.window("short", mel.shape[1], _RULE, abilities.mels)
         fitted = features.fit(mel, window.frames, padding=features.silence_value(mel))
         encoded = self._steps.encode(fitted, window.positions)
         found = self._steps.generate(

@@ -1,22 +1,24 @@
 """What the encoder makes of silence, kept to lengthen short contexts without encoding them.
 
 It must come from the full 30 s window the model was trained on: silence taken from a 10 s window sends the
-decoder into loops (15 % of words wrong where this gives 6 %). What sounds before it hardly matters.
+decoder into loops (15 % of words wrong where this gives 6 %).
 """
 
 from __future__ import annotations
 
 import threading
+import wave
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.decoding.features import MAX_FRAMES, Mel, fit, log_mel, silence_value
-from edge_agent.types import SAMPLE_RATE_HZ, PcmFloat
+from edge_agent.types import PcmFloat
 
-REFERENCE_SOUND_S = 1.0
+_VOICE = Path(__file__).with_name("reference_voice.wav")
 
 
 class Silence:
@@ -39,13 +41,11 @@ class Silence:
 
 
 def reference_sound() -> PcmFloat:
-    """One second of noise shaped like a voice: silence is only silence after a sound, because features are
-    relative to the loudest frame."""
-    rng = np.random.default_rng(8)
-    samples = int(REFERENCE_SOUND_S * SAMPLE_RATE_HZ)
-    spectrum = np.fft.rfft(rng.normal(0.0, 1.0, samples))
-    hz = np.fft.rfftfreq(samples, 1.0 / SAMPLE_RATE_HZ)
-    spectrum *= (hz > 100) / (1.0 + (hz / 500.0) ** 2)
-    sound = np.fft.irfft(spectrum, samples)
-    syllables = 0.5 - 0.5 * np.cos(2 * np.pi * 4.0 * np.arange(samples) / SAMPLE_RATE_HZ)
-    return np.asarray(0.3 * syllables * sound / np.abs(sound).max(), dtype=np.float32)
+    """The first second of "We could throw stones with our feet", Kathleen's recordings for Rhasspy (CC0-1.0).
+
+    Silence is only silence after a sound, because features are relative to the loudest frame. A voice serves
+    better than noise: with noise three times as many texts found no end.
+    """
+    with wave.open(str(_VOICE), "rb") as file:
+        samples = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2")
+    return np.asarray(samples, dtype=np.float32) / np.float32(32768)

@@ -44,6 +44,7 @@ class Ct2Steps:
         beam: int = 1,
         max_new: int = MAX_LENGTH // 2,
         temperature: float = 0.0,
+        judge_speech: bool = True,
     ) -> Generated:
         if prefix and self._layout.parallel_prefix:
             return self._continue(encoded, prompt, prefix, max_new)
@@ -59,7 +60,7 @@ class Ct2Steps:
             wanted=wanted,
             beam_size=beam if temperature <= 0 else 1,
             suppress_blank=not prefix,
-            return_no_speech_prob=True,
+            return_no_speech_prob=judge_speech,
             **sampling,
         )[0]
         rows = result.sequences_ids[0]

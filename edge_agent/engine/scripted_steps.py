@@ -50,8 +50,9 @@ class ScriptedSteps:
         beam: int = 1,
         max_new: int = 224,
         temperature: float = 0.0,
+        judge_speech: bool = True,
     ) -> Generated:
-        del prompt, beam, temperature
+        del prompt, beam, temperature, judge_speech
         self.calls.append("generate")
         tokens = list(prefix)
         logprob, ended = 0.0, False
