@@ -18,23 +18,26 @@ import msgspec
 from edge_agent.audio.cutter import Callbacks, Cutter
 from edge_agent.audio.ears import Ears
 from edge_agent.audio.ring import Ring
-from edge_agent.audio.segment import EndpointConfig
 from edge_agent.audio.source import AudioSource
 from edge_agent.clock import Clock, uuid7
 from edge_agent.config import Config
+from edge_agent.control import Control
 from edge_agent.describe import info_facts, rss_bytes
+from edge_agent.events import Events
 from edge_agent.files import write_atomically
+from edge_agent.hands import Hands
 from edge_agent.health.checks import AgentReport
 from edge_agent.ledger import Ledger
+from edge_agent.meaning import endpoint_config, mqtt_settings, origin, partial_config
 from edge_agent.mqtt import wire
+from edge_agent.mqtt.aside import Aside
+from edge_agent.mqtt.bridges.make import bridges
 from edge_agent.mqtt.publisher import Courier
-from edge_agent.mqtt.settings import MqttSettings, endpoint, password, tls_context
-from edge_agent.opening import Recogniser, Wish
+from edge_agent.opening import Recogniser
 from edge_agent.outbox.rows import Drop
 from edge_agent.outbox.store import Outbox
-from edge_agent.partials import PartialConfig
-from edge_agent.profile.schema import Profile
 from edge_agent.relief import Relief
+from edge_agent.remote import RemoteStore, Standing
 from edge_agent.scribe import Scribe
 from edge_agent.spare import Spares
 from edge_agent.supervise import Heartbeats, decode_limit_s
@@ -48,6 +51,8 @@ _HEALTH_INTERVAL_S = 60.0
 _REPORT_INTERVAL_S = 5.0
 _HUNG_AFTER_S = {"ears": 10.0, "cutter": 10.0, "courier": 60.0}
 _SILENT_MICROPHONE_S = 30.0
+_ASKED_EVERY_S = 0.05
+"""How soon a command is looked at; a glance costs some microseconds."""
 
 
 class Agent:
@@ -58,6 +63,7 @@ class Agent:
         device_id: the MQTT identity.
         recogniser: an open engine with its profile; who opened it closes it.
         spares: where `recogniser` came from, when a failing engine is to be replaced.
+        standing: what was set from afar earlier; None: nothing, and nothing will be remembered.
         source: the microphone or recording.
         state_dir: for the outbox.
         report_path: file for `edge-agent health`; None writes none.
@@ -72,6 +78,7 @@ class Agent:
         device_id: str,
         recogniser: Recogniser,
         spares: Spares | None = None,
+        standing: Standing | None = None,
         source: AudioSource,
         state_dir: Path,
         report_path: Path | None,
@@ -88,15 +95,21 @@ class Agent:
             clock=clock,
             make_gap=_quota_gap,
         )
+        topics = wire.Topics(config.mqtt.prefix, device_id)
+        names = (profile.name, *(name for name, _ in recogniser.choice.rejected))
+        spoken = bridges(config, topics, names)
+        aside = Aside((topics.command, topics.desired, *spoken.filters), make_posts=spoken.posts)
+        self._events = Events(aside, topics.event, clock, wanted=config.mqtt.events)
         self.courier = Courier(
             mqtt_settings(config),
-            wire.Topics(config.mqtt.prefix, device_id),
+            topics,
             self.outbox,
             clock=clock,
             boot_id=uuid7(clock.utc_ms()),
+            aside=aside,
         )
         ledger = Ledger(
-            self.outbox, self.courier, _origin(config, device_id, recogniser), clock, on_final=on_final
+            self.outbox, self.courier, origin(config, device_id, recogniser), clock, on_final=on_final
         )
         self.scribe = Scribe(
             recogniser.engine if spares is None else spares,
@@ -114,10 +127,35 @@ class Agent:
             ring,
             clock=clock,
             config=endpoint_config(config, profile),
-            callbacks=_into(self.scribe.work),
+            callbacks=_into(self.scribe.work, self._events),
             use_channels=config.audio.use_channels,
         )
         self.ears = Ears(source, ring, clock=clock)
+        standing = standing or Standing(
+            store=RemoteStore(None),
+            base=config,
+            config=config,
+            reload=lambda: config,
+            models_dir=state_dir / "models",
+        )
+        self.control = Control(
+            Hands(
+                ears=self.ears,
+                cutter=self.cutter,
+                scribe=self.scribe,
+                ledger=ledger,
+                outbox=self.outbox,
+                config=config,
+                serving=lambda: self._recogniser,
+                standing=standing,
+            ),
+            aside,
+            keep=self.courier.keep,
+            topics=topics,
+            bridges=spoken,
+            standing=standing,
+            clock=clock,
+        )
         self._pause = threading.Event()
         self._hearts = Heartbeats(_HUNG_AFTER_S | {"scribe": decode_limit_s(profile.expect.rtf_max)})
         self.relief = Relief(self.scribe.work, spares, queue_limit_s=profile.limits.utterance_queue_s)
@@ -127,7 +165,9 @@ class Agent:
 
         def changed(now: Recogniser) -> None:
             self._recogniser = now
-            ledger.origin = _origin(config, device_id, now)
+            site = ledger.origin.site
+            ledger.origin = msgspec.structs.replace(origin(config, device_id, now), site=site)
+            self._events.say("profile_changed", profile=now.choice.profile.name)
             self.courier.set_info(info_facts(now))
 
         if spares is not None:
@@ -137,6 +177,8 @@ class Agent:
         """Warm the engine, start the threads from the outbox backwards, then say `online`."""
         self.courier.set_info(info_facts(self._recogniser))
         (self._recogniser.engine if self._spares is None else self._spares).warm_up()
+        self.control.start()
+        self._tell_state()
         self.scribe.start()
         self.cutter.start()
         self.ears.start()
@@ -165,11 +207,7 @@ class Agent:
                 self._hearts.observe(name, part.progress, now_ns)
         if self._live:
             self.relief.tick(now_ns)
-        state, reasons = self.state()
-        if (state, reasons) != self._said:
-            self._said = (state, reasons)
-            self.courier.set_status(state, reasons)
-            self._next_health_ns = 0
+        state, reasons = self._tell_state()
         if now_ns >= self._next_health_ns:
             self._next_health_ns = now_ns + int(_HEALTH_INTERVAL_S * 1e9)
             self.courier.set_health(self.health())
@@ -178,13 +216,35 @@ class Agent:
             self._write_report(self._report_path, state, reasons)
         return self._hearts.hung(now_ns)
 
+    def wait(self, stop: threading.Event, timeout_s: float) -> bool:
+        """Until told to stop (True) or the time is over; does meanwhile what is asked from afar."""
+        deadline_ns = self._clock.monotonic_ns() + int(timeout_s * 1e9)
+        while not stop.is_set():
+            if self.control.tick():
+                self._events.say("muted" if self.control.muted else "unmuted")
+                self._tell_state()
+            left_s = (deadline_ns - self._clock.monotonic_ns()) / 1e9
+            if left_s <= 0 or self.control.restart:
+                return False
+            stop.wait(min(_ASKED_EVERY_S, left_s))
+        return True
+
+    def _tell_state(self) -> tuple[State, tuple[str, ...]]:
+        said = self.state()
+        if said != self._said:
+            self._said = said
+            self.courier.set_status(*said)
+            self._next_health_ns = 0
+        return said
+
     def state(self) -> tuple[State, tuple[str, ...]]:
         """What `up/status` says now, and why."""
         reasons = []
-        trouble = self.ears.statistics().reason
+        muted, ears = self.control.muted, self.ears.statistics()
+        trouble = "" if muted and ears.state == "muted" else ears.reason
         if trouble:
             reasons.append(f"microphone: {trouble}")
-        elif self._live and self.cutter.level(0).zero_run_s > _SILENT_MICROPHONE_S:
+        elif self._live and not muted and self.cutter.level(0).zero_run_s > _SILENT_MICROPHONE_S:
             reasons.append("microphone: open but exactly silent; is it muted?")
         store = self.outbox.stats()
         if store.state != "durable":
@@ -195,6 +255,8 @@ class Agent:
             reasons.append(f"{self._spares.reason}; now {self._recogniser.choice.profile.name}")
         if self.relief.reason:
             reasons.append(self.relief.reason)
+        if muted:
+            return "muted", (f"muted by {' and '.join(muted)}", *reasons)
         return ("degraded" if reasons else "online"), tuple(reasons)
 
     def wait_delivered(self, timeout_s: float) -> bool:
@@ -270,55 +332,21 @@ class Agent:
             _log.warning("health report not written", extra={"path": str(path), "error": str(error)})
 
 
-def mqtt_settings(config: Config) -> MqttSettings:
-    """The [mqtt] table as the client takes it, checked before anything is started.
+def _into(work: Work, events: Events) -> Callbacks:
+    """What the cutter tells goes into the scribe's work, and to those who want to know at once."""
 
-    Raises:
-        ConfigError: no usable address, or a file it names cannot be used.
-    """
-    made = MqttSettings(**msgspec.structs.asdict(config.mqtt))
-    password(made)
-    if endpoint(made.url).tls:
-        tls_context(made)
-    return made
+    def started(channel: int, _start_ns: int) -> None:
+        work.started(channel)
+        events.say("speech_start", channel=channel)
 
+    def ended(utterance: Utterance) -> None:
+        work.final(utterance)
+        events.say("speech_end", channel=utterance.channel, id=utterance.id)
 
-def wish_of(config: Config, models_dir: Path) -> Wish:
-    """What the [recognition] table asks for."""
-    wanted = config.recognition
-    return Wish(
-        models_dir=models_dir,
-        profile=wanted.profile,
-        model=wanted.model,
-        language=wanted.language,
-        prompt=wanted.prompt,
-        terms=wanted.terms,
-    )
-
-
-def endpoint_config(config: Config, profile: Profile) -> EndpointConfig:
-    """Endpoint values: the configuration's where set, else the profile's."""
-    given, usual = config.endpoint, profile.endpoint
-    silence_ms = given.silence_ms or usual.silence_ms
-    probe_ms = min(given.probe_ms or usual.probe_ms, silence_ms)
-    return EndpointConfig(
-        silence_ms=silence_ms,
-        probe_ms=probe_ms,
-        max_utterance_s=given.max_utterance_s or usual.max_utterance_s,
-        # Not longer than the probe, so that the early decode and the final hear the same samples.
-        tail_ms=min(250, probe_ms),
-        threshold=profile.vad.threshold,
-        exit_threshold=profile.vad.exit_threshold,
-        min_speech_ms=profile.vad.min_speech_ms,
-    )
-
-
-def _into(work: Work) -> Callbacks:
-    """What the cutter tells goes into the scribe's work."""
     return Callbacks(
-        on_utterance=work.final,
+        on_utterance=ended,
         on_gap=work.gap,
-        on_started=lambda channel, _start_ns: work.started(channel),
+        on_started=started,
         on_paused=lambda _channel, snapshot: work.paused(snapshot),
         on_resumed=work.resumed,
     )
@@ -333,20 +361,4 @@ def _quota_gap(seq: int, gap_id: str, drop: Drop) -> bytes:
         duration_ms=drop.to_utc_ms - drop.from_utc_ms,
         cause="quota",
         dropped=(drop.first_seq, drop.last_seq, drop.count),
-    )
-
-
-def partial_config(config: Config) -> PartialConfig:
-    """How often the open utterance is told."""
-    wanted = config.recognition
-    return PartialConfig(enabled=wanted.partials, interval_ms=wanted.partial_interval_ms)
-
-
-def _origin(config: Config, device_id: str, recogniser: Recogniser) -> wire.Origin:
-    return wire.Origin(
-        device_id=device_id,
-        site=config.device.site,
-        profile=recogniser.choice.profile.name,
-        engine=recogniser.engine.info.kind,
-        model=recogniser.model_name,
     )

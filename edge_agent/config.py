@@ -69,6 +69,8 @@ class MqttSection(Value, frozen=True):
     key_file: str = ""
     username: str = ""
     password_file: str = ""
+    events: bool = False
+    """Tell speech_start, speech_end and the like on up/event."""
 
 
 class OutboxSection(Value, frozen=True):

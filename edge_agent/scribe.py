@@ -23,7 +23,7 @@ from edge_agent.errors import EngineError
 from edge_agent.partials import Growing, PartialConfig
 from edge_agent.text.stabilise import Stable
 from edge_agent.types import DecodeOptions, Gap, Hypothesis, Latency, Utterance, Value
-from edge_agent.work import Arrived, Early, Piece, Work, gap_of
+from edge_agent.work import Arrived, Early, Errand, Piece, Work, gap_of
 
 _log = logging.getLogger(__name__)
 
@@ -146,6 +146,15 @@ class Scribe:
         for gap in self.work.give_up():
             self._commit_gap(gap)
 
+    @property
+    def options(self) -> DecodeOptions:
+        """Of every final."""
+        return self._options
+
+    def set_options(self, options: DecodeOptions) -> None:
+        """Others from the next decode on; any thread."""
+        self._options = options
+
     def statistics(self) -> ScribeStatistics:
         """A snapshot of the counters; any thread."""
         totals, decodes = sorted(self._totals), sorted(self._decodes)
@@ -186,6 +195,8 @@ class Scribe:
             self._decode_early(piece.utterance)
         elif isinstance(piece, Arrived):
             self._finish(piece)
+        elif isinstance(piece, Errand):
+            piece.run()
         else:
             self._tell_partial(piece.channel)
 

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent import config as configuration
-from edge_agent.app import Agent, wish_of
+from edge_agent.app import Agent
 from edge_agent.audio.recording import FileSource
 from edge_agent.clock import SystemClock
 from edge_agent.config import Config
 from edge_agent.describe import rss_bytes
+from edge_agent.meaning import wish_of
 from edge_agent.mqtt.private_broker import PrivateBroker
 from edge_agent.mqtt.subscriber import Subscriber
 from edge_agent.opening import open_recogniser

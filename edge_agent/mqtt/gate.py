@@ -17,7 +17,7 @@ MAX_IDS = 4096
 SKEW_MS = 5 * 60 * 1000
 """How far ahead of ours the sender's clock may be."""
 
-_PER_MINUTE: dict[str, int] = {"mute": 10, "self_test": 6, "replay": 6, "set_profile": 6, "restart": 1}
+_PER_MINUTE: dict[str, int] = {"mute": 30, "self_test": 6, "replay": 6, "set_profile": 6, "restart": 1}
 _ALL_PER_MINUTE = 120
 _SETTLE_NS = 60 * 1_000_000_000
 """After a start, this long no command may restart the device: one that keeps asking cannot keep it down."""
@@ -54,10 +54,26 @@ class Gate:
 
     def admit(self, command: Command, now: Moment) -> Refusal | None:
         """None: carry it out. Otherwise why not; a refused id may be used again."""
-        refused = self._timing(command, now) or self._repeated(command) or self._rate(command, now)
-        if refused is None:
-            self._remember(command, now)
-        return refused
+        refused = self._timing(command, now) or self._repeated(command)
+        if refused is not None:
+            return refused
+        too_often = self.pace(kind_of(command.action), now)
+        if too_often:
+            return _refuse(command, too_often)
+        self._remember(command, now)
+        return None
+
+    def pace(self, kind: str, now: Moment) -> str:
+        """Count one command of a kind; why it comes too often, or "" when it may pass."""
+        if kind in _RESTARTING and now.monotonic_ns - self._started_ns < _SETTLE_NS:
+            return "started less than a minute ago"
+        limits = ((kind, _PER_MINUTE.get(kind, _ALL_PER_MINUTE)), ("", _ALL_PER_MINUTE))
+        for name, limit in limits:
+            if len(self._recent(name, now)) >= limit:
+                return f"more than {limit} {name or 'commands'} in a minute"
+        for name, _ in limits:
+            self._recent(name, now).append(now.monotonic_ns)
+        return ""
 
     def _timing(self, command: Command, now: Moment) -> Refusal | None:
         life_ms = command.expires_utc_ms - command.issued_utc_ms
@@ -80,15 +96,6 @@ class Gate:
         known = command.command_id in self._seen
         return _refuse(command, "this command_id was used before") if known else None
 
-    def _rate(self, command: Command, now: Moment) -> Refusal | None:
-        kind = kind_of(command.action)
-        if kind in _RESTARTING and now.monotonic_ns - self._started_ns < _SETTLE_NS:
-            return _refuse(command, "started less than a minute ago")
-        for name, limit in ((kind, _PER_MINUTE.get(kind)), ("", _ALL_PER_MINUTE)):
-            if limit is not None and len(self._recent(name, now)) >= limit:
-                return _refuse(command, f"more than {limit} {name or 'commands'} in a minute")
-        return None
-
     def _recent(self, name: str, now: Moment) -> deque[int]:
         times = self._admitted.setdefault(name, deque())
         while times and now.monotonic_ns - times[0] >= _MINUTE_NS:
@@ -96,8 +103,6 @@ class Gate:
         return times
 
     def _remember(self, command: Command, now: Moment) -> None:
-        for name in (kind_of(command.action), ""):
-            self._recent(name, now).append(now.monotonic_ns)
         if now.synced:
             self._seen = {known: until for known, until in self._seen.items() if until > now.utc_ms}
         while len(self._seen) >= MAX_IDS:

@@ -23,6 +23,8 @@ class MqttSettings(Value, frozen=True):
     username: str = ""
     password_file: str = ""
     """First line is the password; read at each connection, so that it can be changed in place."""
+    events: bool = False
+    """Tell speech_start, speech_end and the like on up/event."""
     keepalive_s: int = 30
     connect_timeout_s: float = 10.0
 

@@ -69,9 +69,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _play(arguments: argparse.Namespace, config: Config, files: list[Path], state: Path) -> int:
-    from edge_agent.app import Agent, wish_of
+    from edge_agent.app import Agent
     from edge_agent.audio.recording import FileSource
     from edge_agent.clock import SystemClock
+    from edge_agent.meaning import wish_of
     from edge_agent.mqtt.subscriber import Subscriber
     from edge_agent.opening import choose_profile, open_recogniser
 

@@ -118,8 +118,8 @@ def _microphone(config: Config, report: AgentReport | None) -> CheckResult:
 
 
 def _model(config: Config) -> CheckResult:
-    from edge_agent.app import wish_of
     from edge_agent.health import checks
+    from edge_agent.meaning import wish_of
     from edge_agent.opening import choose_profile, resolve_model
 
     wish = wish_of(config, models_dir())
@@ -132,9 +132,9 @@ def _model(config: Config) -> CheckResult:
 
 
 def _broker(config: Config) -> CheckResult:
-    from edge_agent.app import mqtt_settings
     from edge_agent.config import device_id
     from edge_agent.health import checks
+    from edge_agent.meaning import mqtt_settings
     from edge_agent.mqtt.client import Connection
 
     url = config.mqtt.url

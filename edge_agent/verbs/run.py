@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -28,12 +29,15 @@ from edge_agent.verbs.common import (
 if TYPE_CHECKING:
     from edge_agent.app import Agent
     from edge_agent.config import Config
+    from edge_agent.remote import Standing
     from edge_agent.spare import Spares
     from edge_agent.starts import Starts
     from edge_agent.supervise import StartPlan
 
 _log = logging.getLogger(__name__)
 
+RESTART_EXIT = 75
+"""Asked from afar to be started again (EX_TEMPFAIL): service managers do it on any code but 0 and 78."""
 _RETRY_S = 20.0
 """Between two tries to open a recogniser that cannot be opened."""
 
@@ -66,14 +70,19 @@ def run(arguments: argparse.Namespace) -> int:
     stop = threading.Event()
     _listen_for_signals(stop)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    config = configuration.load(config_path(arguments.config), arguments.overrides)
+    path = config_path(arguments.config)
+    config = configuration.load(path, arguments.overrides)
     state = state_dir()
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _only_one(state):
-        return _serve(config, state, stop)
+        from edge_agent.standing import from_afar
+
+        reload = partial(configuration.load, path, arguments.overrides)
+        standing = from_afar(config, state, models_dir(), reload)
+        return _serve(standing.config, standing, state, stop)
 
 
-def _serve(config: Config, state: Path, stop: threading.Event) -> int:
+def _serve(config: Config, standing: Standing, state: Path, stop: threading.Event) -> int:
     from edge_agent.audio.open import open_source
     from edge_agent.clock import SystemClock
     from edge_agent.starts import Starts
@@ -93,7 +102,7 @@ def _serve(config: Config, state: Path, stop: threading.Event) -> int:
         if spares is None:
             cause = ""
             return 0
-        code, cause, in_engine = _listen(config, state, stop, spares)
+        code, cause, in_engine = _listen(config, standing, state, stop, spares)
     except ConfigError:
         cause = ""
         raise
@@ -113,8 +122,8 @@ def _open(
     config: Config, state: Path, stop: threading.Event, starts: Starts, plan: StartPlan
 ) -> Spares | None:
     """A recogniser; under a service manager wait until one can be opened. None: told to stop meanwhile."""
-    from edge_agent.app import wish_of
     from edge_agent.clock import SystemClock
+    from edge_agent.meaning import wish_of
     from edge_agent.opening import has_smaller, open_recogniser
     from edge_agent.spare import Spares
 
@@ -145,10 +154,10 @@ def _open(
 
 
 def _hold(config: Config, state: Path, stop: threading.Event, reason: str, seconds: float) -> None:
-    from edge_agent.app import mqtt_settings
     from edge_agent.clock import SystemClock
     from edge_agent.config import device_id
     from edge_agent.hold import hold
+    from edge_agent.meaning import mqtt_settings
     from edge_agent.mqtt.wire import Topics
 
     notify(READY="1", STATUS=reason)
@@ -164,7 +173,9 @@ def _hold(config: Config, state: Path, stop: threading.Event, reason: str, secon
     )
 
 
-def _listen(config: Config, state: Path, stop: threading.Event, spares: Spares) -> tuple[int, str, bool]:
+def _listen(
+    config: Config, standing: Standing, state: Path, stop: threading.Event, spares: Spares
+) -> tuple[int, str, bool]:
     """Run until told to stop; answers the exit code, the cause of an end nobody asked for, and whether the
     engine is to blame for it."""
     from edge_agent.app import Agent
@@ -180,6 +191,7 @@ def _listen(config: Config, state: Path, stop: threading.Event, spares: Spares) 
         device_id=device_id(config, state),
         recogniser=recogniser,
         spares=spares,
+        standing=standing,
         source=source,
         state_dir=state,
         report_path=runtime_dir() / "health.json",
@@ -200,7 +212,7 @@ def _listen(config: Config, state: Path, stop: threading.Event, spares: Spares) 
         _log.info("stopped")
     if hung:
         return code, f"{' and '.join(hung)} made no progress", "scribe" in hung
-    return code, "a part failed" if code else "", False
+    return code, "" if code in {0, RESTART_EXIT} else "a part failed", False
 
 
 def _watch(agent: Agent, stop: threading.Event) -> tuple[int, tuple[str, ...]]:
@@ -211,7 +223,7 @@ def _watch(agent: Agent, stop: threading.Event) -> tuple[int, tuple[str, ...]]:
     """
     ping_s = watchdog_interval_s()
     told: tuple[str, ...] = ()
-    while not stop.wait(min(1.0, ping_s or 1.0)):
+    while not agent.wait(stop, min(1.0, ping_s or 1.0)):
         hung = agent.tick()
         if hung:
             _log.error("no progress, ending to be started again", extra={"threads": list(hung)})
@@ -226,6 +238,8 @@ def _watch(agent: Agent, stop: threading.Event) -> tuple[int, tuple[str, ...]]:
                 raise agent.failure
             _log.error("a part failed", extra={"cause": repr(agent.failure)})
             return 1, ()
+        if agent.control.restart:
+            return RESTART_EXIT, ()
         if agent.ended:
             agent.wait_delivered(5.0)
             _log.info("the source has ended")

@@ -1,0 +1,75 @@
+"""What the configuration means to the parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from edge_agent.audio.segment import EndpointConfig
+from edge_agent.config import Config
+from edge_agent.mqtt import wire
+from edge_agent.mqtt.settings import MqttSettings, endpoint, password, tls_context
+from edge_agent.opening import Recogniser, Wish
+from edge_agent.partials import PartialConfig
+from edge_agent.profile.schema import Profile
+
+
+def mqtt_settings(config: Config) -> MqttSettings:
+    """The [mqtt] table as the client takes it, checked before anything is started.
+
+    Raises:
+        ConfigError: no usable address, or a file it names cannot be used.
+    """
+    made = MqttSettings(**msgspec.structs.asdict(config.mqtt))
+    password(made)
+    if endpoint(made.url).tls:
+        tls_context(made)
+    return made
+
+
+def wish_of(config: Config, models_dir: Path) -> Wish:
+    """What the [recognition] table asks for."""
+    wanted = config.recognition
+    return Wish(
+        models_dir=models_dir,
+        profile=wanted.profile,
+        model=wanted.model,
+        language=wanted.language,
+        prompt=wanted.prompt,
+        terms=wanted.terms,
+    )
+
+
+def endpoint_config(config: Config, profile: Profile) -> EndpointConfig:
+    """Endpoint values: the configuration's where set, else the profile's."""
+    given, usual = config.endpoint, profile.endpoint
+    silence_ms = given.silence_ms or usual.silence_ms
+    probe_ms = min(given.probe_ms or usual.probe_ms, silence_ms)
+    return EndpointConfig(
+        silence_ms=silence_ms,
+        probe_ms=probe_ms,
+        max_utterance_s=given.max_utterance_s or usual.max_utterance_s,
+        # Not longer than the probe, so that the early decode and the final hear the same samples.
+        tail_ms=min(250, probe_ms),
+        threshold=profile.vad.threshold,
+        exit_threshold=profile.vad.exit_threshold,
+        min_speech_ms=profile.vad.min_speech_ms,
+    )
+
+
+def partial_config(config: Config) -> PartialConfig:
+    """How often the open utterance is told."""
+    wanted = config.recognition
+    return PartialConfig(enabled=wanted.partials, interval_ms=wanted.partial_interval_ms)
+
+
+def origin(config: Config, device_id: str, recogniser: Recogniser) -> wire.Origin:
+    """Who heard it, with what."""
+    return wire.Origin(
+        device_id=device_id,
+        site=config.device.site,
+        profile=recogniser.choice.profile.name,
+        engine=recogniser.engine.info.kind,
+        model=recogniser.model_name,
+    )
