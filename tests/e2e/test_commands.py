@@ -170,7 +170,7 @@ def test_garbage_is_refused_and_harms_nothing(fleet: Commander) -> None:
 def test_desired_values_hold_at_once(fleet: Commander) -> None:
     """Applied live, reported, the good kept and the bad named."""
     wait_until(lambda: fleet.on("/up/config"), 5)
-    version = fleet.config()["version"] + 1
+    version = fleet.config()["version"] + 10
     fleet.desire(
         version,
         {
