@@ -1,0 +1,231 @@
+"""The unit under a real systemd: it hears, decodes and publishes, and comes back from what is done to it.
+
+Broken from outside (kill, freeze, damaged files), watched from outside (journal and broker).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge_agent.mqtt.private_broker import PrivateBroker
+from edge_agent.verbs.common import models_dir
+from tests.broker import Subscriber
+from tests.systemd.machine import Machine
+
+WORDS = "Let us talk it over and find a way out."
+Tell = Callable[[str], None]
+PROBE = "ExecStartPre=/opt/venv/bin/python -B /opt/checkout/tests/systemd/probe.py\n"
+NEEDED = {"write state", "write runtime", "write /tmp", "internet socket"}
+
+
+@pytest.fixture
+def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
+    """Print a measured figure past pytest's capture."""
+
+    def say(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n  {text}")
+
+    return say
+
+
+def config(broker: PrivateBroker, **sections: str) -> str:
+    source = "file:/opt/checkout/edge_agent/samples/find_a_way_out.flac?loop=1"
+    extra = "".join(f"[{name}]\n{text}\n" for name, text in sections.items())
+    return f'[device]\nid = "box"\n[mqtt]\nurl = "{broker.url}"\n[audio]\nsource = "{source}"\n{extra}'
+
+
+def finals(subscriber: Subscriber, after: float) -> list[float]:
+    """Arrival times of finals after a moment."""
+    return [m.at for m in subscriber.on("/transcript/final") if m.at > after]
+
+
+def states(subscriber: Subscriber) -> list[str]:
+    return [m.body["state"] for m in subscriber.on("/up/status")]
+
+
+def reasons(subscriber: Subscriber) -> str:
+    said = subscriber.on("/up/status")
+    return "; ".join(said[-1].body["reasons"]) if said else ""
+
+
+def test_it_boots_hears_is_closed_in_and_survives_a_kill(
+    tmp_path: Path, broker: PrivateBroker, subscriber: Subscriber, tell: Tell
+) -> None:
+    """Boot to first final; the sandbox denies what the agent never needs; kill -9 costs seconds."""
+    with Machine(tmp_path / "machine", config(broker), drop_in=PROBE) as box:
+        box.wait(lambda: finals(subscriber, 0), 60, "a first final")
+        tell(f"boot to first final: {finals(subscriber, 0)[0] - box.began:.1f} s")
+        assert subscriber.on("/transcript/final")[0].body["text"] == WORDS
+        probe = next(line for line in box.said().splitlines() if line.startswith("PROBE"))
+        told = json.loads(probe.removeprefix("PROBE "))
+        assert {name for name, answer in told.items() if answer == "allowed"} == NEEDED
+        assert box.show("StatusText").startswith("listening")
+        killed = time.monotonic()
+        box.run("systemctl", "kill", "-s", "KILL", "edge-agent")
+        box.wait(lambda: finals(subscriber, killed + 0.5), 60, "a final after the kill")
+        tell(f"kill -9 to the next final: {finals(subscriber, killed + 0.5)[0] - killed:.1f} s")
+        assert box.show("NRestarts") == "1"
+        assert "offline" in states(subscriber)
+        box.run("systemctl", "stop", "edge-agent")
+        assert box.show("Result") == "success"
+        assert states(subscriber)[-1] == "stopped"
+        assert not [word for word in WORDS.split() if len(word) > 4 and word in box.said()]
+
+
+@pytest.mark.slow
+def test_a_wrong_configuration_is_told_and_not_restarted(tmp_path: Path, broker: PrivateBroker) -> None:
+    """Exit code 78: a restart would only repeat it."""
+    wrong = config(broker, endpoint="silense_ms = 300")
+    with Machine(tmp_path / "machine", wrong, start=False) as box:
+        box.run("systemctl", "start", "edge-agent", check=False)
+        box.wait(lambda: box.show("ActiveState") == "failed", 20, "failed")
+        time.sleep(2)
+        assert (box.show("NRestarts"), box.show("ExecMainStatus")) == ("0", "78")
+        assert "silense_ms" in box.said()
+        assert "silence_ms" in box.said()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_stopped_process_is_restarted_by_the_watchdog(
+    tmp_path: Path, broker: PrivateBroker, subscriber: Subscriber, tell: Tell
+) -> None:
+    """Nobody pings: 30 s later systemd ends it, and it hears again."""
+    with Machine(tmp_path / "machine", config(broker)) as box:
+        box.wait(lambda: finals(subscriber, 0), 60, "a first final")
+        stopped = time.monotonic()
+        box.run("systemctl", "kill", "-s", "STOP", "edge-agent")
+        box.wait(lambda: "Watchdog timeout" in box.said(), 60, "the watchdog")
+        noticed = time.monotonic()
+        box.wait(lambda: box.said().count('"listening"') == 2, 60, "capturing again")
+        capturing = time.monotonic()
+        box.wait(lambda: finals(subscriber, noticed), 60, "a final")
+        tell(
+            f"SIGSTOP to the watchdog: {noticed - stopped:.1f} s; from there to capturing again: "
+            f"{capturing - noticed:.1f} s, to a final: {finals(subscriber, noticed)[0] - noticed:.1f} s"
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("thread", "limit_s"), [("ears", 10), ("cutter", 10), ("scribe", 36)])
+def test_one_hung_thread_is_caught_while_all_others_run(
+    thread: str, limit_s: float, tmp_path: Path, broker: PrivateBroker, subscriber: Subscriber, tell: Tell
+) -> None:
+    """Only progress feeds the heart: a thread frozen by ptrace ends the process, which starts anew."""
+    with Machine(tmp_path / "machine", config(broker)) as box:
+        box.wait(lambda: finals(subscriber, 0), 60, "a first final")
+        frozen = freeze(thread)
+        began = time.monotonic()
+        try:
+            # Frozen with the interpreter's lock in its hand it stops all threads: then the watchdog sees it.
+            box.wait(lambda: box.said().count('"listening"') == 2, limit_s + 60, "capturing again")
+            capturing = time.monotonic() - began
+            box.wait(lambda: finals(subscriber, began + limit_s), 60, "a final")
+        finally:
+            frozen.kill()
+            frozen.wait(10)
+        by = "the watchdog" if "Watchdog timeout" in box.said() else "its heartbeat"
+        tell(f"{thread} frozen: noticed by {by}, capturing again after {capturing:.1f} s (limit {limit_s} s)")
+        assert box.show("NRestarts") == "1"
+        if thread == "scribe" and by == "its heartbeat":
+            assert "scribe made no progress" in reasons(subscriber)
+
+
+def freeze(name: str) -> subprocess.Popen[str]:
+    """Freeze the thread of that name of the agent that runs in a container."""
+    for status in Path("/proc").glob("[0-9]*/task/[0-9]*/comm"):
+        try:
+            mine = (
+                status.read_text().strip() == name
+                and b"edge_agent" in (status.parents[2] / "cmdline").read_bytes()
+            )
+            contained = mine and (status.parents[2] / "cgroup").read_text().count("edge-agent.service")
+        except OSError:
+            continue
+        if contained:
+            helper = Path(__file__).with_name("freeze.py")
+            frozen = subprocess.Popen(
+                [sys.executable, str(helper), status.parent.name], stdout=subprocess.PIPE, text=True
+            )
+            assert frozen.stdout is not None
+            assert frozen.stdout.readline().strip() == "frozen"
+            return frozen
+    raise AssertionError(f"no thread {name} in a contained agent")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_damaged_model_falls_back_and_without_any_it_waits_for_the_repair(
+    tmp_path: Path, broker: PrivateBroker, subscriber: Subscriber, tell: Tell
+) -> None:
+    """Half a model: the fallback serves, degraded. No model at all: it waits, says so, and heals itself."""
+    mine = "[Service]\nEnvironment=EDGE_AGENT_MODELS=/var/lib/models\n"
+    extra = {"etc/systemd/system/edge-agent.service.d/zz.conf": mine}
+    with Machine(tmp_path / "machine", config(broker), start=False, files=extra) as box:
+        store = box.root / "var/lib/models"
+        for name in ("whisper-base", "whisper-tiny.en"):
+            shutil.copytree(models_dir() / name / "source", store / name / "source")
+        for path in [store, *store.rglob("*")]:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        whole = store / "whisper-base/source/model.bin"
+        os.truncate(whole, whole.stat().st_size // 2)
+        began = time.monotonic()
+        box.run("systemctl", "start", "edge-agent")
+        box.wait(lambda: finals(subscriber, began), 30, "a final by the fallback profile")
+        tell(f"damaged model to a final by the fallback: {finals(subscriber, began)[0] - began:.1f} s")
+        assert subscriber.on("/transcript/final")[-1].body["profile"] == "cpu-minimal"
+        assert "whisper-base" in reasons(subscriber)
+        assert states(subscriber)[-1] == "degraded"
+        # Now there is none at all.
+        box.run("systemctl", "stop", "edge-agent")
+        box.run("rm", "-r", "/var/lib/models/whisper-base", "/var/lib/models/whisper-tiny.en")
+        began = time.monotonic()
+        box.run("systemctl", "start", "edge-agent")
+        box.wait(lambda: "cannot be opened" in reasons(subscriber), 20, "the reason on the broker")
+        assert box.show("ActiveState") == "active"
+        assert "models pull" in box.show("StatusText")
+        shutil.copytree(models_dir() / "whisper-base/source", store / "whisper-base/source")
+        for path in store.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        mended = time.monotonic()
+        box.wait(lambda: finals(subscriber, mended), 60, "a final after the repair")
+        tell(f"model put back to the first final: {finals(subscriber, mended)[0] - mended:.1f} s")
+        assert box.show("NRestarts") == "0"
+        assert states(subscriber)[-1] == "online"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_five_deaths_in_a_minute_are_followed_by_a_pause_that_is_told(
+    tmp_path: Path, broker: PrivateBroker, subscriber: Subscriber, tell: Tell
+) -> None:
+    """No storm: five restarts, then a minute of nothing but reporting, then it hears again."""
+    with Machine(tmp_path / "machine", config(broker)) as box:
+        box.wait(lambda: finals(subscriber, 0), 60, "a first final")
+        began = time.monotonic()
+        for restarts in range(1, 6):
+            box.run("systemctl", "kill", "-s", signal.Signals.SIGKILL.name, "edge-agent")
+            box.wait(lambda n=restarts: box.show("NRestarts") == str(n), 20, "a restart")
+            box.wait(lambda: box.main_pid, 20, "a process")
+            time.sleep(1.0)
+        box.wait(lambda: "5 times within 60 s" in reasons(subscriber), 30, "the reason on the broker")
+        held = time.monotonic()
+        assert states(subscriber)[-1] == "degraded"
+        box.wait(lambda: finals(subscriber, held), 120, "a final after the pause")
+        tell(
+            f"five kills in {held - began:.0f} s, then held; "
+            f"the next final {finals(subscriber, held)[0] - held:.0f} s later"
+        )
+        assert box.show("NRestarts") == "5"
