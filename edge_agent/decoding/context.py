@@ -37,6 +37,8 @@ class Rule(Value, frozen=True):
     """The first decode."""
     retries: tuple[View, ...] = ("long", "padded")
     """The next ones, each only while the result is in doubt; the likeliest result is kept."""
+    brief_s: float = 1.2
+    """Sounds shorter than this begin with the padded view: single words are heard better in it."""
     tail_s: float = 1.0
     """Zeros encoded after the sound."""
     window_s: float = 10.0
@@ -50,6 +52,12 @@ class Rule(Value, frozen=True):
     padded_tail_s: float = 2.0
     padded_s: float = 10.0
     """View "padded": so many zeros encoded after the sound, and at least so much in all."""
+
+    def views(self, seconds: float) -> tuple[View, ...]:
+        """The views of a sound in the order they are tried, none twice."""
+        brief = self.context == "short" and seconds < self.brief_s
+        first: View = "padded" if brief else self.context
+        return (first, *(view for view in self.retries if view != first))
 
 
 class Table(Value, frozen=True):

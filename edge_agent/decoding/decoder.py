@@ -114,7 +114,7 @@ class Decoder:
         return _FULL_RULE if self.settings.context == "full" else self._table.rule(said.language)
 
     def _look(self, said: Utterance) -> None:
-        self._view(said, self._rule(said).context)
+        self._view(said, self._rule(said).views(said.seconds)[0])
 
     def _view(self, said: Utterance, view: View) -> None:
         said.look(context.window(view, said.frames, self._rule(said), self.steps.abilities.mels))
@@ -139,7 +139,7 @@ class Decoder:
     def _decode(self, said: Utterance, options: DecodeOptions, history: Hypothesis | None) -> Heard:
         rule = self._rule(said)
         heard = self._first(said, options, history)
-        for view in rule.retries:
+        for view in rule.views(said.seconds)[1:]:
             if not said.suspicion(heard, rule):
                 break
             heard = self._again(said, heard, view, options.beam)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from edge_agent.decoding.features import Mel
 from edge_agent.decoding.steps import Abilities, Encoded, Generated, Scored
 from edge_agent.types import Value
+
+_TASK_TOKENS = 4
 
 
 class Sound(Value, frozen=True):
@@ -22,6 +26,8 @@ class Sound(Value, frozen=True):
     """The model finds no end: it starts again from the first token."""
     flat: bool = False
     """The model is unsure of everything."""
+    biased: tuple[int, ...] = ()
+    """What it hears instead after a prompt."""
 
 
 class ScriptedSteps:
@@ -52,8 +58,9 @@ class ScriptedSteps:
         temperature: float = 0.0,
         judge_speech: bool = True,
     ) -> Generated:
-        del prompt, beam, temperature, judge_speech
+        del beam, temperature, judge_speech
         self.calls.append("generate")
+        encoded = _after(encoded, prompt)
         tokens = list(prefix)
         logprob, ended = 0.0, False
         for _ in range(max_new):
@@ -72,8 +79,8 @@ class ScriptedSteps:
         )
 
     def score(self, encoded: Encoded, prompt: Sequence[int], tokens: Sequence[int], frames: int) -> Scored:
-        del prompt
         self.calls.append("score")
+        encoded = _after(encoded, prompt)
         chances = [_chance(encoded, tokens[:place], token) for place, token in enumerate(tokens)]
         step = max(1, frames // 2 // (len(tokens) + 1))
         return Scored(
@@ -86,6 +93,13 @@ class ScriptedSteps:
         self.calls.append("detect_language")
         others = [(code, 0.02) for code in self.abilities.languages if code != encoded.language]
         return ((encoded.language, 0.9), *others)
+
+
+def _after(sound: Sound, prompt: Sequence[int]) -> Sound:
+    """The sound as heard after a prompt longer than the task tokens."""
+    if sound.biased and len(prompt) > _TASK_TOKENS:
+        return msgspec.structs.replace(sound, tokens=sound.biased)
+    return sound
 
 
 def _next(sound: Sound, prefix: Sequence[int]) -> tuple[int | None, float]:

@@ -133,3 +133,72 @@ def test_digital_silence_is_not_decoded(tokenizer: Tokenizer) -> None:
     decoder, steps = _decoder(tokenizer, lambda mel, positions: _say(tokenizer, " you"))
     heard = decoder.transcribe(np.zeros(16_000, dtype=np.float32), options=DecodeOptions())
     assert (heard.text, heard.flags, steps.calls) == ("", ("quiet",), [])
+
+
+def test_a_term_the_sound_does_not_bear_out_is_dropped(tokenizer: Tokenizer) -> None:
+    """The prompt put it there: what plain decoding hears is published."""
+    said, leaked = tokenizer.encode(" turn on the train"), tokenizer.encode(" turn on the crane")
+    sound = Sound(tokens=tuple(said), biased=tuple(leaked))
+    decoder, _ = _decoder(tokenizer, lambda mel, positions: sound)
+    heard = decoder.transcribe(PCM, options=DecodeOptions(terms=("crane",)))
+    assert (heard.text, heard.flags) == ("turn on the crane", ("terms",))  # one token, nearly as likely
+    far = Sound(
+        tokens=tuple(said), biased=tuple(tokenizer.encode(" sandalwood crane yes no")), weak=frozenset()
+    )
+    decoder, _ = _decoder(tokenizer, lambda mel, positions: far)
+    heard = decoder.transcribe(PCM, options=DecodeOptions(terms=("crane",)))
+    assert (heard.text, heard.flags) == ("turn on the train", ("term_leak",))
+
+
+def test_a_term_plain_decoding_hears_too_costs_no_more_questions(tokenizer: Tokenizer) -> None:
+    """Both agree: no scoring."""
+    decoder, steps = _decoder(tokenizer, lambda mel, positions: _say(tokenizer, " the crane"))
+    heard = decoder.transcribe(PCM, options=DecodeOptions(terms=("crane",)))
+    assert (heard.text, heard.flags) == ("the crane", ())
+    assert steps.calls == ["encode", "generate", "generate"]
+
+
+def test_a_sentence_of_this_site_is_drafted_from_the_map(tokenizer: Tokenizer) -> None:
+    """The second time, the first tokens are enough."""
+    text = " please lower the north crane to the second level now"
+    decoder, steps = _decoder(tokenizer, lambda mel, positions: _say(tokenizer, text), speculation="terms")
+    decoder.transcribe(PCM, options=DecodeOptions())
+    steps.calls.clear()
+    heard = decoder.transcribe(PCM, options=DecodeOptions())
+    assert heard.text == text.strip()
+    assert steps.calls == ["encode", "generate", "score"]
+    assert heard.cost.accepted_tokens > 0
+    assert decoder.draft_statistics[0].kind == "terms"
+
+
+class _Guess:
+    """A draft model that says what it is told."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def guess(self, mel: Mel, seconds: float, language: str) -> tuple[str, float]:
+        return self.text, 1.0
+
+
+@pytest.mark.parametrize("guess", ["turn on the crane", "turn of the crane", "quite another sentence", ""])
+def test_a_smaller_models_guess_never_changes_the_words(tokenizer: Tokenizer, guess: str) -> None:
+    """Right, nearly right, wrong or none."""
+    sound = _say(tokenizer, " turn on the crane")
+    _, steps = _decoder(tokenizer, lambda mel, positions: sound)
+    decoder = Decoder(steps, tokenizer, draft_model=_Guess(guess))
+    assert decoder.transcribe(PCM, options=DecodeOptions()).text == "turn on the crane"
+
+
+def test_a_single_word_begins_with_the_padded_view(tokenizer: Tokenizer) -> None:
+    """Ten seconds are encoded for half a second of sound; a command is encoded as it is."""
+    seen: list[tuple[int, int]] = []
+
+    def hear(mel: Mel, positions: int) -> Sound:
+        seen.append((mel.shape[1], positions))
+        return _say(tokenizer, " yes")
+
+    decoder, _ = _decoder(tokenizer, hear)
+    decoder.transcribe(PCM[:8000], options=DecodeOptions())
+    decoder.transcribe(PCM, options=DecodeOptions())
+    assert seen == [(1000, 0), (400, 500)]

@@ -1,0 +1,190 @@
+"""Does a draft change words, and what does it save? python -m tests.benchmarks.decoding.speculation
+
+For each clip plain greedy decoding and verification of several drafts see the same encoder output, one after
+the other; decoder CPU milliseconds at one thread. Writes the section "Speculation" of RESULTS.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+
+from tests.benchmarks.decoding import common  # first: it sets the BLAS threads
+
+# isort: split
+import statistics
+
+import msgspec
+
+from edge_agent.audio.files import read_audio
+from edge_agent.decoding import features, guards
+from edge_agent.decoding.speculate import EXACT, NEAR, Outcome, verify
+from edge_agent.decoding.speculate import common as common_prefix
+from edge_agent.decoding.steps import Generated
+from tests import corpus
+from tests.benchmarks.results import machine, table, write_section
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """One draft on one clip."""
+
+    clip: str
+    plain_ms: float
+    draft_ms: float
+    same: bool
+    accepted: int
+    tokens: int
+    passes: int
+    tie: float
+    """Probability the model gave, in the scoring pass, to plain greedy's token at the first difference."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clips", type=int, default=120)
+    parser.add_argument("--layout", default="parallel-prefix")
+    parser.add_argument("--model", default="whisper-base")
+    chosen = parser.parse_args()
+    opened = common.engine(chosen.model, layout=chosen.layout)
+    trials = run(opened, pick(chosen.clips))
+    print(report(trials, chosen.layout, write=chosen.layout == "parallel-prefix"))
+
+
+def pick(count: int) -> list[corpus.Clip]:
+    """Every n-th of the English and Chinese utterances up to 15 s."""
+    fit = [
+        clip
+        for clip in corpus.clips()
+        if clip.language in ("en", "zh") and clip.duration_s <= 15 and clip.reference == "verbatim"
+    ]
+    return fit[:: max(1, len(fit) // count)][:count]
+
+
+def run(opened: common.Ct2Engine, clips: list[corpus.Clip]) -> dict[str, list[Trial]]:
+    """All drafts on all clips."""
+    found: dict[str, list[Trial]] = defaultdict(list)
+    heard: dict[str, tuple[int, ...]] = {}
+    for clip in clips:
+        bench = Bench(opened, clip)
+        plain = bench.plain
+        if not plain.ended or not plain.tokens:
+            continue
+        middle = len(plain.tokens) // 2
+        drafts = {
+            "right": plain.tokens,
+            "0.6 s earlier": bench.earlier(0.6),
+            "one token wrong": (*plain.tokens[:middle], 4633, *plain.tokens[middle + 1 :]),
+        }
+        if clip.language in heard:
+            drafts["another clip's"] = heard[clip.language]
+        heard[clip.language] = plain.tokens
+        for kind, draft in drafts.items():
+            for mode, tau in (("exact", EXACT), ("near", NEAR)):
+                found[f"{kind}, {mode}"].append(bench.trial(draft, tau))
+                if kind == "right" and len(plain.tokens) >= 16:
+                    found[f"right, 16 tokens or more, {mode}"].append(found[f"{kind}, {mode}"][-1])
+    return found
+
+
+class Bench:
+    """One clip with its plain greedy decode."""
+
+    def __init__(self, opened: common.Ct2Engine, clip: corpus.Clip) -> None:
+        self.clip = clip
+        self.steps = opened.steps
+        self.opened = opened
+        self.pcm = read_audio(clip.path)
+        mel = features.log_mel(self.pcm, 80)
+        self.frames = mel.shape[1]
+        self.cap = guards.token_cap(clip.duration_s, clip.language)
+        self.prompt = opened.decoder.tokenizer.sot_sequence(clip.language)
+        self.encoded = common.view(opened, mel, common.short(mel))
+        self.plain, first_ms = common.cpu_ms(self.greedy)
+        again, second_ms = common.cpu_ms(self.greedy)
+        assert again.tokens == self.plain.tokens
+        self.plain_ms = min(first_ms, second_ms)
+
+    def greedy(self) -> Generated:
+        """Plain greedy decoding."""
+        return self.steps.generate(self.encoded, self.prompt, max_new=self.cap)
+
+    def earlier(self, seconds: float) -> tuple[int, ...]:
+        """What was heard when the sound was that much shorter."""
+        mel = features.log_mel(self.pcm[: max(8000, len(self.pcm) - int(seconds * 16_000))], 80)
+        encoded = common.view(self.opened, mel, common.short(mel))
+        return self.steps.generate(encoded, self.prompt, max_new=self.cap).tokens
+
+    def trial(self, draft: tuple[int, ...], tau: float) -> Trial:
+        """Verify a draft, twice; the faster counts, as for plain decoding."""
+
+        def check() -> Outcome:
+            return verify(
+                self.steps, self.encoded, self.prompt, draft, frames=self.frames, tau=tau, max_new=self.cap
+            )
+
+        outcome, first_ms = common.cpu_ms(check)
+        _, second_ms = common.cpu_ms(check)
+        same = outcome.tokens == self.plain.tokens and outcome.ended == self.plain.ended
+        return Trial(
+            clip=self.clip.id,
+            plain_ms=self.plain_ms,
+            draft_ms=min(first_ms, second_ms),
+            same=same,
+            accepted=outcome.accepted,
+            tokens=len(self.plain.tokens),
+            passes=outcome.passes,
+            tie=1.0 if same else self.chance_at_difference(outcome.tokens),
+        )
+
+    def chance_at_difference(self, other: tuple[int, ...]) -> float:
+        """How likely plain greedy's token was where the two part."""
+        scored = self.steps.score(self.encoded, self.prompt, self.plain.tokens, self.frames)
+        chances = (*scored.probabilities, scored.end_probability or 0.0)
+        return float(chances[common_prefix(self.plain.tokens, other)])
+
+
+def report(trials: dict[str, list[Trial]], layout: str, *, write: bool) -> str:
+    """The table, and each difference by name."""
+    rows = []
+    notes = []
+    for kind, group in trials.items():
+        same = sum(trial.same for trial in group)
+        ratio = sum(t.plain_ms for t in group) / sum(t.draft_ms for t in group)
+        rows.append(
+            [
+                kind,
+                str(len(group)),
+                f"{100 * same / len(group):.1f} %",
+                f"{statistics.mean(t.plain_ms for t in group):.0f}",
+                f"{statistics.mean(t.draft_ms for t in group):.0f}",
+                f"{ratio:.2f}",
+                f"{statistics.median(t.draft_ms / t.plain_ms for t in group):.2f}",
+                f"{sum(t.accepted for t in group) / sum(t.tokens for t in group):.2f}",
+                f"{statistics.mean(t.passes for t in group):.2f}",
+            ]
+        )
+        if kind.endswith("exact"):
+            notes += [f"- {kind}: {t.clip}, p(plain token) = {t.tie:.2f}" for t in group if not t.same]
+    head = [
+        "draft, mode",
+        "clips",
+        "same tokens",
+        "plain ms",
+        "with draft ms",
+        "times less",
+        "median share",
+        "accepted",
+        "passes",
+    ]
+    body = table(head, rows)
+    body += "\n\nDifferences in exact mode (ties that int8 rounding decides either way):\n" + (
+        "\n".join(notes) or "none"
+    )
+    body += f"\n\nDecoder CPU ms, one thread, row layout {layout}. {machine()}."
+    if write:
+        write_section("decoding-speculation", "Speculation", body)
+    return body
+
+
+if __name__ == "__main__":
+    main()
