@@ -41,6 +41,7 @@ from edge_agent.remote import RemoteStore, Standing
 from edge_agent.scribe import Scribe
 from edge_agent.spare import Spares
 from edge_agent.supervise import Heartbeats, decode_limit_s
+from edge_agent.text.ending import ending
 from edge_agent.text.script import Script
 from edge_agent.types import Hypothesis, State, Utterance
 from edge_agent.work import Work
@@ -121,6 +122,7 @@ class Agent:
             partials=partial_config(config),
             snapshot=self._snapshot,
             refine=Script(config.recognition.script),
+            on_early=self._judge,
         )
         ring = Ring()
         self.cutter = Cutter(
@@ -309,6 +311,9 @@ class Agent:
 
     def _snapshot(self, channel: int) -> Utterance | None:
         return self.cutter.snapshot(channel)
+
+    def _judge(self, paused: Utterance, heard: Hypothesis) -> None:
+        self.cutter.advise(paused.channel, paused.id, ending(heard.text, heard.language))
 
     def _write_report(self, path: Path, state: State, reasons: tuple[str, ...]) -> None:
         scribe = self.scribe.statistics()

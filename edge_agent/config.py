@@ -54,6 +54,9 @@ class RecognitionSection(Value, frozen=True):
 class EndpointSection(Value, frozen=True):
     """When an utterance ends; what is not set comes from the profile."""
 
+    mode: Literal["", "fixed", "command", "dictation", "auto"] = ""
+    """fixed: `silence_ms`; command, dictation: shorter, longer, unless `silence_ms` is set; auto: follows the
+    speaker's pauses and how finished the words look."""
     silence_ms: Annotated[int, Meta(ge=100, le=5_000)] | None = None
     probe_ms: Annotated[int, Meta(ge=50, le=5_000)] | None = None
     max_utterance_s: Annotated[float, Meta(ge=2, le=29)] | None = None

@@ -41,13 +41,19 @@ def wish_of(config: Config, models_dir: Path) -> Wish:
     )
 
 
+_SILENCE_MS = {"command": 400, "dictation": 1000}
+"""Modes with a silence of their own: commands are short and thought of before; a dictating person thinks."""
+
+
 def endpoint_config(config: Config, profile: Profile) -> EndpointConfig:
-    """Endpoint values: the configuration's where set, else the profile's."""
+    """Endpoint values: the configuration's where set, else the mode's, else the profile's."""
     given, usual = config.endpoint, profile.endpoint
-    silence_ms = given.silence_ms or usual.silence_ms
+    mode = given.mode or usual.mode
+    silence_ms = given.silence_ms or _SILENCE_MS.get(mode, usual.silence_ms)
     probe_ms = min(given.probe_ms or usual.probe_ms, silence_ms)
     return EndpointConfig(
         silence_ms=silence_ms,
+        adaptive=mode == "auto",
         probe_ms=probe_ms,
         max_utterance_s=given.max_utterance_s or usual.max_utterance_s,
         # Not longer than the probe, so that the early decode and the final hear the same samples.

@@ -96,6 +96,7 @@ class Scribe:
         partials: how often the open utterances are told.
         snapshot: the open utterance of a channel, None in silence.
         refine: what is done to each text before anybody sees it (Chinese script).
+        on_early: told what was heard while the endpoint still waits.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class Scribe:
         partials: PartialConfig | None = None,
         snapshot: Callable[[int], Utterance | None] = lambda _channel: None,
         refine: Callable[[Hypothesis], Hypothesis] = lambda hypothesis: hypothesis,
+        on_early: Callable[[Utterance, Hypothesis], None] = lambda _utterance, _hypothesis: None,
     ) -> None:
         self.progress = 0
         """Rises with each finished piece of work, and each idle wait."""
@@ -119,7 +121,7 @@ class Scribe:
         self.work = Work(clock=clock, queue_s=queue_s, live=live, partials=told)
         """Where the cutter puts what it cuts."""
         self._engine, self._options, self._commit, self._clock = engine, options, commit, clock
-        self._live, self._snapshot, self._refine = live, snapshot, refine
+        self._live, self._snapshot, self._refine, self._on_early = live, snapshot, refine, on_early
         self._early: dict[int, _Heard] = {}
         self._counts: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
@@ -207,6 +209,7 @@ class Scribe:
             self._early[utterance.channel] = _Heard(
                 utterance=utterance, hypothesis=hypothesis, done_ns=self._clock.monotonic_ns()
             )
+            self._on_early(utterance, hypothesis)
 
     def _tell_partial(self, channel: int) -> None:
         utterance, growing = self._snapshot(channel), self.work.growing(channel)

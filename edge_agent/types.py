@@ -16,6 +16,8 @@ FRAME_SAMPLES = 512
 
 GapCause: TypeAlias = Literal["xrun", "unplug", "overload", "restart", "muted", "quota"]
 Cut: TypeAlias = Literal["silence", "max_length", "stop", "gap"]
+Ending: TypeAlias = Literal["finished", "open", "unknown"]
+"""How the words so far look: like a whole sentence, like one that must go on, or neither."""
 State: TypeAlias = Literal["online", "degraded", "muted", "updating", "stopped", "offline"]
 Pcm16: TypeAlias = NDArray[np.int16]
 """Signed 16-bit samples, int16[frames, channels] or int16[samples]."""

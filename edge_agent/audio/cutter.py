@@ -19,7 +19,7 @@ from edge_agent.audio.stream import Happening, Stream
 from edge_agent.audio.vad import Vad
 from edge_agent.clock import Clock
 from edge_agent.errors import CaptureError, EdgeAgentError
-from edge_agent.types import FRAME_SAMPLES, SAMPLE_RATE_HZ, Cut, Gap, Utterance, Value
+from edge_agent.types import FRAME_SAMPLES, SAMPLE_RATE_HZ, Cut, Ending, Gap, Utterance, Value
 
 _log = logging.getLogger(__name__)
 _NS_PER_SAMPLE = 1_000_000_000 // SAMPLE_RATE_HZ
@@ -39,6 +39,8 @@ class CutStatistics(Value, frozen=True):
     """Of heard_s, what went into utterances."""
     clicks: int
     """Bursts too short to be an utterance."""
+    probe_ms: tuple[int, ...] = ()
+    """Of each stream, the silence after which an early decode pays now."""
 
 
 class Callbacks(Value, frozen=True):
@@ -95,6 +97,7 @@ class Cutter:
         self._rest = np.zeros((0, streams), np.float32)
         self._count = _Count()
         self._configs: dict[int, EndpointConfig] = {}
+        self._advice: dict[int, tuple[str, Ending]] = {}
         self._flush = threading.Event()
         self._stopping = threading.Event()
         self._progress = 0
@@ -133,6 +136,10 @@ class Cutter:
             if channel in {None, stream.channel}:
                 self._configs[stream.channel] = config
 
+    def advise(self, channel: int, utterance_id: str, ending: Ending) -> None:
+        """How the words of a paused utterance look: the wait follows it if `adaptive`. Any thread."""
+        self._advice[channel] = (utterance_id, ending)
+
     def snapshot(self, channel: int = 0) -> Utterance | None:
         """The open utterance up to the newest sample; None in silence. Cheap; any thread."""
         return self._stream(channel).snapshot()
@@ -151,6 +158,7 @@ class Cutter:
             utterances=count.utterances,
             speech_s=count.speech_samples / SAMPLE_RATE_HZ,
             clicks=sum(stream.segmenter.dropped for stream in self._streams),
+            probe_ms=tuple(stream.segmenter.probe_ms for stream in self._streams),
         )
 
     def _stream(self, channel: int) -> Stream:
@@ -187,6 +195,9 @@ class Cutter:
         while self._configs:
             channel, config = self._configs.popitem()
             self._stream(channel).configure(config)
+        while self._advice:
+            channel, (utterance_id, ending) = self._advice.popitem()
+            self._stream(channel).advise(utterance_id, ending)
         if self._flush.is_set():
             self._flush.clear()
             for stream in self._streams:

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections import deque
 from typing import TypeAlias
 
-from edge_agent.types import FRAME_SAMPLES, SAMPLE_RATE_HZ, Cut, Value
+from edge_agent.audio.pauses import Pauses
+from edge_agent.types import FRAME_SAMPLES, SAMPLE_RATE_HZ, Cut, Ending, Value
 
 _MS = SAMPLE_RATE_HZ // 1000
 _PAUSE = 200 * _MS  # between words, not within one: ends a click, and continuous talk at its limit
 _CUT_WINDOW_S = 6.0  # the quietest frame is looked for in the last seconds before the limit
 _CUT_REST = SAMPLE_RATE_HZ // 2  # and leaves at least this much for the next utterance
+_REJOIN = 1200 * _MS  # speech that starts again so soon after an end went on, unless a sentence was finished
 _VOICE_DB = 15.0  # a frame that is surely speech counts as this much louder than one that surely is not
 
 
@@ -23,9 +25,13 @@ class EndpointConfig(Value, frozen=True):
     """When an utterance starts and ends."""
 
     silence_ms: int = 600
-    """Silence that ends an utterance."""
+    """Silence that ends an utterance; with `adaptive`, before the speaker is known."""
+    adaptive: bool = False
+    """Follow the speaker's pauses and how finished the words look, within `bounds_ms`."""
+    bounds_ms: tuple[int, int] = (300, 1500)
     probe_ms: int = 200
-    """Silence after which it has probably ended; 0, or not below `silence_ms`: no probe."""
+    """Silence after which it has probably ended; 0, or not below `silence_ms`: no probe. Later for a speaker
+    who mostly goes on."""
     max_utterance_s: float = 28.0
     pre_roll_ms: int = 300
     """Sound kept from before the first speech frame."""
@@ -85,11 +91,18 @@ class Segmenter:
         self._announced = False
         self._quiet_from: int | None = None
         self._paused_end = -1  # no pause has been told
+        self._pauses = Pauses()
+        self._ending: Ending = "unknown"
+        self._silence_ms = config.silence_ms
+        self._probe_ms = config.probe_ms
+        self._first_speech = 0
+        self._last_end: int | None = None  # of speech that a silence ended, words not known to be finished
 
     def reset(self) -> None:
         """Start over at sample 0, in silence."""
         self._now = 0
         self._floor = 0
+        self._last_end = None
         self._recent.clear()
         self._to_silence()
 
@@ -108,6 +121,16 @@ class Segmenter:
         """Where the speech of the open utterance ends so far."""
         return self._now if self._quiet_from is None else self._quiet_from
 
+    @property
+    def probe_ms(self) -> int:
+        """Silence after which this speaker has probably ended."""
+        return self._pauses.probe_ms(self.config.probe_ms, self.config.silence_ms)
+
+    def advise(self, ending: Ending) -> None:
+        """How the words up to the pause look; holds until speech goes on."""
+        self._ending = ending
+        self._silence_ms = self._wanted_silence_ms()
+
     def step(self, probability: float, level_db: float = 0.0) -> tuple[Event, ...]:
         """Take the next frame's speech probability (0..1) and level (dBFS, for the choice of a cut)."""
         first = self._now
@@ -117,11 +140,13 @@ class Segmenter:
             if probability < self.config.threshold:
                 return _NOTHING
             self._start = max(self._floor, first - self.config.pre_roll_ms * _MS)
+            self._first_speech = first
         events = self._follow(first, probability)
         if self._quiet_from is None and not self._announced:
             self._speech += FRAME_SAMPLES
             if self._speech >= self.config.min_speech_ms * _MS:
                 self._announced = True
+                self._look_back()
                 events += (Started(at_sample=self._start),)
         return events + self._bounds()
 
@@ -135,13 +160,30 @@ class Segmenter:
     def _follow(self, first: int, probability: float) -> tuple[Event, ...]:
         """Speech or silence, with hysteresis: between the thresholds nothing changes."""
         if probability >= self.config.threshold:
+            if self._quiet_from is not None and self._announced:
+                quiet_ms = (first - self._quiet_from) / _MS
+                if quiet_ms >= self.config.probe_ms:
+                    self._pauses.went_on(quiet_ms)
             self._quiet_from = None
+            self._ending = "unknown"
             if self._paused_end >= 0:
                 self._paused_end = -1
                 return (Resumed(),)
         elif probability < self.config.exit_threshold and self._quiet_from is None:
             self._quiet_from = first
+            self._silence_ms, self._probe_ms = self._wanted_silence_ms(), self.probe_ms
         return _NOTHING
+
+    def _wanted_silence_ms(self) -> int:
+        config = self.config
+        if not config.adaptive:
+            return config.silence_ms
+        return self._pauses.silence_ms(config.silence_ms, config.bounds_ms, self._ending)
+
+    def _look_back(self) -> None:
+        if self._last_end is not None and self._first_speech - self._last_end < _REJOIN:
+            self._pauses.rejoined((self._first_speech - self._last_end) / _MS)
+        self._last_end = None
 
     def _bounds(self) -> tuple[Event, ...]:
         quiet = 0 if self._quiet_from is None else self._now - self._quiet_from
@@ -150,16 +192,12 @@ class Segmenter:
                 self.dropped += 1
                 self._to_silence()
             return _NOTHING
-        config = self.config
-        if quiet >= config.silence_ms * _MS:
+        silence_ms = self._silence_ms if self.config.adaptive else self.config.silence_ms
+        if quiet >= silence_ms * _MS:
             return (self._end("silence"),)
-        if self._now - self._start >= config.max_utterance_s * SAMPLE_RATE_HZ:
+        if self._now - self._start >= self.config.max_utterance_s * SAMPLE_RATE_HZ:
             return self._split() if quiet < _PAUSE else (self._end("max_length"),)
-        if (
-            self._paused_end < 0
-            and 0 < config.probe_ms < config.silence_ms
-            and quiet >= config.probe_ms * _MS
-        ):
+        if self._paused_end < 0 and 0 < self._probe_ms < silence_ms and quiet >= self._probe_ms * _MS:
             self._paused_end = self._tail_end()
             return (Paused(speech_end_sample=self.speech_end_sample, end_sample=self._paused_end),)
         return _NOTHING
@@ -173,6 +211,9 @@ class Segmenter:
         speech_end = self.speech_end_sample
         ended = Ended(start_sample=self._start, speech_end_sample=speech_end, end_sample=end, cut=cut)
         self._floor = end if cut == "max_length" else speech_end
+        if cut == "silence":
+            self._pauses.held()
+            self._last_end = None if self._ending == "finished" else speech_end
         self._to_silence()
         return ended
 
@@ -210,3 +251,4 @@ class Segmenter:
         self._announced = False
         self._quiet_from = None
         self._paused_end = -1
+        self._ending = "unknown"

@@ -11,7 +11,7 @@ import numpy as np
 from edge_agent.audio.level import Meter
 from edge_agent.audio.segment import Ended, EndpointConfig, Event, Paused, Segmenter, Started
 from edge_agent.clock import Clock, uuid7
-from edge_agent.types import FRAME_SAMPLES, SAMPLE_RATE_HZ, Cut, PcmFloat, Utterance
+from edge_agent.types import FRAME_SAMPLES, SAMPLE_RATE_HZ, Cut, Ending, PcmFloat, Utterance
 
 _SLACK_S = 2.0
 
@@ -59,6 +59,12 @@ class Stream:
             if _history_samples(config) > len(self._sound):
                 self._grow(_history_samples(config))
             self.segmenter.config = config
+
+    def advise(self, utterance_id: str, ending: Ending) -> None:
+        """How the words of the open utterance look at this pause. Cutter thread only."""
+        with self._lock:
+            if self._id == utterance_id and self.segmenter.active:
+                self.segmenter.advise(ending)
 
     def frame(self, sound: PcmFloat, probability: float) -> tuple[Happening, ...]:
         """Take one frame float32[512] with its speech probability."""
@@ -118,6 +124,7 @@ class Stream:
             clock_synced=self._synced,
             pcm=self._copy(start, end),
             cut=cut,
+            ended_ns=self._time_of(self._end),
         )
 
     def _copy(self, start: int, end: int) -> PcmFloat:

@@ -96,6 +96,8 @@ class Vad(Value, frozen=True):
 class Endpoint(Value, frozen=True):
     """When an utterance is over."""
 
+    mode: Literal["fixed", "command", "dictation", "auto"]
+    """fixed: `silence_ms`; command, dictation: shorter, longer; auto: follows the speaker and the words."""
     silence_ms: Annotated[int, Meta(ge=100, le=5_000)]
     probe_ms: Annotated[int, Meta(ge=50, le=5_000)]
     max_utterance_s: Annotated[float, Meta(ge=2, le=29)]

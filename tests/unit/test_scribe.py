@@ -202,3 +202,16 @@ def test_latency_is_the_sum_of_its_parts(live: bool) -> None:
     [latency] = book.latencies
     assert latency.total == pytest.approx(latency.endpoint + latency.queue + latency.decode)
     assert min(latency.endpoint, latency.queue, latency.decode) >= 0
+
+
+def test_what_is_heard_early_is_told_while_the_endpoint_waits() -> None:
+    """Whoever decides how long to wait learns the words before the silence is over."""
+    told: list[str] = []
+    book, engine = Book(), Engine()
+    worker = scribe(engine, book, on_early=lambda _paused, heard: told.append(heard.text))
+    worker.work.paused(utterance(300))
+    while not told:
+        assert worker.work.wait_idle(5)
+    assert told == ["heard 300"]
+    assert book.entries == []
+    worker.stop(5)
