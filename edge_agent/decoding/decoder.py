@@ -79,7 +79,7 @@ class Decoder:
         """Run the shapes in use once: the library builds a kernel for each."""
         rng = np.random.default_rng(0)
         options = DecodeOptions(language=self.steps.abilities.languages[0])
-        for seconds in (1.5, 8.0):
+        for seconds in (0.8, 1.5, 8.0):
             sound = rng.normal(0.0, 0.02, int(seconds * SAMPLE_RATE_HZ)).astype(np.float32)
             said = self._utterance(sound, options)
             self._look(said)
@@ -211,6 +211,8 @@ class Decoder:
         if options.words and heard.tokens and not rejected:
             scored = heard.scored or said.score(heard.tokens)
             words = align.words(heard.tokens, scored, self.tokenizer, duration_s=said.seconds)
+            if guards.has_gap(words, said.seconds):
+                flags = (*flags, "gap")
         if self.settings.speculation == "terms" and not rejected and heard.ended:
             self._map.learn(heard.tokens)
         return Hypothesis(

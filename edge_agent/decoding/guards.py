@@ -20,6 +20,7 @@ NO_SPEECH_PROB = 0.6
 NO_SPEECH_LOGPROB = -1.0
 """A no-speech probability above the one and a log-probability below the other: silence, in Whisper's view."""
 
+_GAP_LEAST_S, _LEAST_COVERED = 3.0, 0.3
 _RATE_ALLOWANCE = 12
 _TOKENS_PER_SECOND = {"en": 8.0, "zh": 14.0, "yue": 14.0, "ja": 14.0, "ko": 14.0, "th": 14.0}
 _OTHER_TOKENS_PER_SECOND = 11.0
@@ -35,8 +36,6 @@ class Sample(Value, frozen=True):
     no_speech_prob: float
     speech_s: float
     language: str
-    end_probability: float | None = None
-    words: tuple[Word, ...] = ()
 
 
 def token_cap(speech_s: float, language: str) -> int:
@@ -111,6 +110,14 @@ def tail_is_head(tokens: Sequence[int]) -> bool:
     return any(
         list(tokens[-size:]) == list(tokens[:size]) for size in range(2, min(12, len(tokens) // 2) + 1)
     )
+
+
+def has_gap(words: Sequence[Word], speech_s: float) -> bool:
+    """Do the words leave most of the sound unexplained? For cut utterances, which are nearly all speech."""
+    if speech_s < _GAP_LEAST_S or not words:
+        return False
+    covered = sum(word.end_s - word.start_s for word in words)
+    return covered < _LEAST_COVERED * speech_s
 
 
 def spoken(text: str) -> bool:

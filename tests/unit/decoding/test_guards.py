@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from edge_agent.decoding import guards
 from edge_agent.decoding.phrases import is_stock_phrase
+from edge_agent.types import Word
 
 GOOD = guards.Sample(
     text="Turn on the crane.",
@@ -100,6 +101,17 @@ def test_different_tokens_are_no_loop(tokens: list[int]) -> None:
 def test_the_token_cap_leaves_room(seconds: float, language: str) -> None:
     """At least a dozen, at most what the decoder can write."""
     assert 12 <= guards.token_cap(seconds, language) <= 224
+
+
+def test_words_that_leave_most_of_the_sound_unexplained_are_noticed() -> None:
+    """Two short words in ten seconds of speech."""
+    words = (
+        Word(text="turn", start_s=0.2, end_s=0.5, confidence=0.9),
+        Word(text="on", start_s=0.5, end_s=0.8, confidence=0.9),
+    )
+    assert guards.has_gap(words, 10.0)
+    assert not guards.has_gap(words, 1.5)
+    assert not guards.has_gap((), 10.0)
 
 
 def test_stock_phrases_know_their_language() -> None:

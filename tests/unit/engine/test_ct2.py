@@ -12,6 +12,8 @@ import pytest
 from edge_agent.audio.files import read_audio
 from edge_agent.engine.base import EngineConfig, open_engine
 from edge_agent.errors import EdgeAgentError, EngineError, EngineLoadFailed
+from edge_agent.models.prepare import prepare
+from edge_agent.models.store import ModelStore
 from edge_agent.types import DecodeOptions
 from tests import corpus
 from tests.unit.engine.real import model_dir
@@ -88,3 +90,69 @@ def test_two_threads_hear_what_one_hears() -> None:
         together = list(pool.map(lambda pcm: engine.transcribe(pcm, options=DecodeOptions()).text, sounds))
     assert together == alone
     assert all(alone)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("name", ["whisper-base", "whisper-tiny.en"])
+def test_the_full_context_gives_the_reference_text(name: str) -> None:
+    """With 30 s of context, plain greedy decoding is faster-whisper's, letter by letter."""
+    peer = pytest.importorskip("faster_whisper").WhisperModel(
+        str(model_dir(name, prepared=False)), compute_type="int8", cpu_threads=1
+    )
+    engine = open_engine(_config(model_dir(name), extra={"context": "full"}))
+    clips = [clip for clip in corpus.clips(language="en") if 1.0 < clip.duration_s < 29.0][::5]
+    for clip in clips:
+        pcm = read_audio(clip.path)
+        segments, _ = peer.transcribe(
+            pcm,
+            language="en",
+            beam_size=1,
+            temperature=0,
+            without_timestamps=True,
+            condition_on_previous_text=False,
+            no_speech_threshold=None,
+        )
+        expected = "".join(segment.text for segment in segments).strip()
+        assert engine.transcribe(pcm, options=DecodeOptions()).text == expected, clip.id
+
+
+@pytest.mark.slow
+def test_where_nobody_speaks_nothing_is_published() -> None:
+    """Noise, tones, music and silence, with no voice detector to help; a barking dog may say one word."""
+    engine = open_engine(_config(model_dir("whisper-base")))
+    published = {}
+    for clip in corpus.clips(set="nonspeech"):
+        pcm = read_audio(clip.path)[: 28 * 16_000]
+        heard = engine.transcribe(pcm, options=DecodeOptions())
+        if heard.text and not heard.rejected:
+            published[clip.id] = heard.text
+    assert set(published) <= {"esc10_dog_1-100032-A"}
+
+
+def test_a_prepared_model_proves_its_rows(tmp_path: Path) -> None:
+    """The end of text is judged, nothing had to be switched off, and a right draft gives the same tokens."""
+    store = ModelStore(tmp_path)
+    store.import_dir("whisper-tiny.en", model_dir("whisper-tiny.en", prepared=False))
+    engine = open_engine(_config(prepare("whisper-tiny.en", store)))
+    assert engine.steps.abilities.scores_end
+    assert engine.info.notes == ()
+    pcm = read_audio(corpus.clips(set="tel8k_en_asterisk")[4].path)
+    first = engine.transcribe(pcm, options=DecodeOptions())
+    second = engine.transcribe(pcm, options=DecodeOptions(words=True), draft=first)
+    assert second.tokens == first.tokens
+    assert second.words
+
+
+def test_a_lying_manifest_falls_back_to_plain_decoding(tmp_path: Path) -> None:
+    """A mirror that is not one is noticed at load, noted, and not used."""
+    directory = tmp_path / "model"
+    shutil.copytree(model_dir("whisper-tiny.en", prepared=False), directory)
+    (directory / "prepared.json").write_text(
+        '{"format": 1, "ids": {}, "eot_mirror": 50000, "suppress": [50000]}'
+    )
+    engine = open_engine(_config(directory))
+    assert not engine.steps.abilities.scores_end
+    assert len(engine.info.notes) == 1
+    pcm = read_audio(corpus.clips(set="en_read_kathleen")[0].path)
+    first = engine.transcribe(pcm, options=DecodeOptions())
+    assert engine.transcribe(pcm, options=DecodeOptions(), draft=first).text == first.text
