@@ -26,13 +26,12 @@ class Ct2Steps:
         self._model = model
         self._layout = layout
         self._suppress = layout.suppress(abilities.suppressed)
-        self._silence = Silence(abilities.mels, self._encode_raw)
+        self._silence = Silence(abilities.mels, self._encode_to_memory)
 
     def encode(self, mel: Mel, positions: int = 0) -> Encoded:
-        encoded = self._encode_raw(mel)
         if 2 * positions <= mel.shape[1]:
-            return encoded
-        sound = np.array(encoded)[0]
+            return self._encode_raw(mel)
+        sound = np.array(self._encode_to_memory(mel))[0]
         return _view(np.concatenate([sound, self._silence.positions(len(sound), positions)])[None])
 
     def generate(
@@ -106,12 +105,16 @@ class Ct2Steps:
         )[0]
         return np.array(result.logits[0], dtype=np.float32).reshape(-1)
 
-    def _encode_raw(self, mel: Mel) -> Encoded:
+    def _encode_to_memory(self, mel: Mel) -> Encoded:
+        """As `_encode_raw`, but never on a GPU: the output is about to be joined with kept silence."""
+        return self._encode_raw(mel, to_cpu=True)
+
+    def _encode_raw(self, mel: Mel, *, to_cpu: bool = False) -> Encoded:
         mels, frames = mel.shape
         # The library takes an encoder output of exactly `mels` positions for features and encodes it again.
         if frames in (2 * mels, 2 * mels - 1):
             raise EngineError(f"{frames} feature frames would be misread", remedy="encode two frames more")
-        return _call(self._model.encode, _view(mel[None]))
+        return _call(self._model.encode, _view(mel[None]), to_cpu)
 
     def _continue(
         self, encoded: Encoded, prompt: Sequence[int], prefix: Sequence[int], max_new: int
