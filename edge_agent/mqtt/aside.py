@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 HELD_POSTS = 256
 HELD_MESSAGES = 64
 HELD_BYTES = 1 << 20
+PER_SECOND = 20
 _ASK_AGAIN_S = 60.0
 """A refused subscription is asked for again: the broker's permissions may have been mended."""
 
@@ -93,7 +94,10 @@ class Aside:
         self._bridged: deque[tuple[_Tied, Post]] = deque()
         self._tied: dict[int, _Tied] = {}
         self._complete: list[tuple[int, int]] = []
+        self._bridges_turn = False
+        self._denied_topics: set[str] = set()
         self._sent: dict[int, tuple[_Tied | None, Post]] = {}
+        self._allowance, self._allowed_at = float(HELD_MESSAGES), time.monotonic()
         self._online = False
         self._refused: dict[str, float] = {}
         self._received = self._received_dropped = self._sent_count = self._dropped = self._denied = 0
@@ -200,11 +204,13 @@ class Aside:
                 connection.request(topic_filter)
         while room > 0 and (self._posts or self._bridged):
             tied: _Tied | None = None
-            if self._posts:
+            # In turn: a flood of answers must not hold up the messages that rows wait for, nor the reverse.
+            self._bridges_turn = bool(self._bridged) and (not self._bridges_turn or not self._posts)
+            if self._bridges_turn:
+                tied, post = self._bridged.popleft()
+            else:
                 with self._lock:
                     post = self._posts.popleft()
-            else:
-                tied, post = self._bridged.popleft()
             if connection.fits(post.topic, post.payload):
                 self._send(connection, tied, post)
                 room -= 1
@@ -230,9 +236,13 @@ class Aside:
         if found is None:
             return
         tied, post = found
-        if ack.code >= FAILURE:
+        if ack.code < FAILURE:
+            self._denied_topics.discard(post.topic)
+        else:
             self._denied += 1
-            _log.warning("the broker refused a message on %s: %s", post.topic, ack.name)
+            if post.topic not in self._denied_topics and len(self._denied_topics) < HELD_MESSAGES:
+                self._denied_topics.add(post.topic)  # said once, not for each final
+                _log.warning("the broker refuses messages on %s: %s", post.topic, ack.name)
         self._answered(tied)
 
     def _answered(self, tied: _Tied | None) -> None:
@@ -253,12 +263,22 @@ class Aside:
         with self._lock:
             self._received += 1
             full = len(self._inbox) >= HELD_MESSAGES or self._inbox_bytes + len(event.payload) > HELD_BYTES
-            if full:
+            if full or not self._pace():
                 self._received_dropped += 1
             else:
                 self._inbox.append(event)
                 self._inbox_bytes += len(event.payload)
         self._ring()
+
+    def _pace(self) -> bool:
+        """At most so many messages a second are looked at: reading them costs the time of everything else."""
+        now = time.monotonic()
+        self._allowance = min(HELD_MESSAGES, self._allowance + (now - self._allowed_at) * PER_SECOND)
+        self._allowed_at = now
+        if self._allowance < 1:
+            return False
+        self._allowance -= 1
+        return True
 
     def _granted(self, event: Granted) -> None:
         if event.code < FAILURE:
