@@ -23,6 +23,7 @@ QUIET_PEAK = 1e-4
 """Sound that never exceeds this (3 steps of a 16-bit sample) is digital silence; nothing is decoded."""
 _FALLBACK_BEAM = 5
 _FALLBACK_TEMPERATURE = 0.4
+_WARM_TOKENS = 8
 _SEED_TOKENS = 4
 """Generated before the map of past sentences is asked how they go on."""
 
@@ -84,6 +85,7 @@ class Decoder:
             said = self._utterance(sound, options)
             self._look(said)
             said.score(said.generate(max_new=2).tokens)
+            self._generate(said, 1, max_new=_WARM_TOKENS)
 
     def transcribe(
         self, pcm: PcmFloat, *, options: DecodeOptions, draft: Hypothesis | None = None
@@ -152,18 +154,22 @@ class Decoder:
     def _again(self, said: Utterance, heard: Heard, view: View, beam: int, temperature: float = 0.0) -> Heard:
         said.meter.retries += 1
         self._view(said, view)
-        return said.better(heard, said.generate(beam, temperature=temperature), self._rule(said))
+        return said.better(heard, self._generate(said, beam, temperature=temperature), self._rule(said))
 
     def _first(self, said: Utterance, options: DecodeOptions, history: Hypothesis | None) -> Heard:
         draft = self._draft(said, options, history) if options.beam == 1 else None
         if draft is None:
-            before = said.meter.spent_ms["decode"]
-            heard = said.generate(options.beam)
-            if options.beam == 1:
-                self._books.learn_plain(len(heard.tokens), said.meter.spent_ms["decode"] - before)
-            return heard
+            return self._generate(said, options.beam)
         heard, outcome, spent_ms = said.verify(draft, NEAR if self.settings.near else EXACT)
         self._books.learn(draft, outcome, spent_ms)
+        return heard
+
+    def _generate(self, said: Utterance, beam: int, *, temperature: float = 0.0, max_new: int = 0) -> Heard:
+        """Decode without a draft; greedy ones tell the books what a token costs."""
+        before = said.meter.spent_ms["decode"]
+        heard = said.generate(beam, temperature=temperature, max_new=max_new)
+        if beam == 1 and said.window != context.FULL:
+            self._books.learn_plain(len(heard.tokens), said.meter.spent_ms["decode"] - before)
         return heard
 
     def _draft(self, said: Utterance, options: DecodeOptions, history: Hypothesis | None) -> Draft | None:

@@ -26,7 +26,7 @@ _LOOK_AHEAD = 3
 """Tokens generated to settle a doubtful one that is probably wrong: they show where the draft goes on."""
 _LIKELY = 0.25
 """A doubtful token above this is probably right; one token settles it."""
-_TIE = 0.3
+_TIE = 0.15
 """Nats between two tokens that rounding in int8 decides either way; then the draft's token stays."""
 _CALL_COST, _TOKEN_COST = 4.0, 1.3
 """Of a continuation, in plain token steps: the call, and each token."""
