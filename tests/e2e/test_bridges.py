@@ -40,7 +40,7 @@ def outbox(tmp_path: Path) -> Iterator[Outbox]:
 def bridged(url: str, outbox: Outbox) -> tuple[Courier, Aside]:
     """A courier that speaks Hermes and plain text beside the contract."""
     spoken = bridges(with_values(Config(), ALL_ON, "test"), TOPICS, ())
-    aside = Aside(spoken.filters, make_posts=spoken.posts)
+    aside = Aside((TOPICS.command, *spoken.filters), make_posts=spoken.posts)
     settings = MqttSettings(url=url)
     return Courier(settings, TOPICS, outbox, clock=SystemClock(), boot_id="b", aside=aside), aside
 
