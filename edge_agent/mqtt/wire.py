@@ -19,7 +19,7 @@ from edge_agent.errors import ConfigError
 from edge_agent.types import GapCause, Hypothesis, Latency, State, Utterance, Value, Word
 
 TopicKind: TypeAlias = Literal[
-    "status", "info", "health", "transcript", "gap", "event", "config", "answer", "command", "desired"
+    "status", "info", "health", "transcript", "gap", "event", "config", "answer", "command", "desired", "text"
 ]
 AnswerState: TypeAlias = Literal["accepted", "running", "done", "refused", "expired"]
 
@@ -39,6 +39,7 @@ _KIND_OF_SUFFIX: dict[str, TopicKind] = {
     "event": "event",
     "config": "config",
     "answer": "answer",
+    "text": "text",
 }
 
 

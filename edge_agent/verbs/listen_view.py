@@ -29,7 +29,7 @@ class View:
 
     def message(self, topic: str, payload: bytes) -> None:
         """Show one message."""
-        body = _decoded(payload)
+        body = _text(payload) if topic.endswith("/up/text") else _decoded(payload)
         if self._validate:
             self._hold_against_schema(topic, body)
         if self._form == "raw":
@@ -131,8 +131,12 @@ def make_view(*, prefix: str, form: Literal["text", "raw", "json"], validate: bo
 def _decoded(payload: bytes) -> Any:
     try:
         return msgspec.json.decode(payload)
-    except msgspec.DecodeError:
-        return payload.decode("utf-8", errors="replace")
+    except (msgspec.DecodeError, RecursionError):
+        return _text(payload)
+
+
+def _text(payload: bytes) -> str:
+    return payload.decode("utf-8", errors="replace")
 
 
 def _time(moment: object) -> str:

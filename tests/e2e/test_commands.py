@@ -247,19 +247,26 @@ def test_restart_and_what_survives_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_restart_by_command_ends_with_its_code_and_is_told_done(tmp_path: Path) -> None:
-    """A minute after the start a restart is allowed; the next start answers it."""
+@pytest.mark.parametrize(("kind", "args"), [("restart", {}), ("set_profile", {"profile": "cpu-minimal"})])
+def test_a_restart_by_command_ends_with_its_code_and_is_told_done(
+    tmp_path: Path, kind: str, args: dict
+) -> None:
+    """A minute after the start it is allowed; the next process answers, with the profile that serves then."""
     with PrivateBroker() as broker, Commander(broker.port) as fleet:
         box = AgentProcess(tmp_path / "state", *settings(broker))
         with box:
-            wait_until(lambda: fleet.on("box/up/status") and fleet.state() == "online", 40)
+            wait_until(lambda: fleet.on("/up/status") and fleet.state() == "online", 40)
             time.sleep(61)
-            command_id = fleet.send(command("restart", life_s=30))
+            command_id = fleet.send(command(kind, args, life_s=30))
             assert box.process.wait(10) == 75, box.log
             assert fleet.state() == "stopped"
             assert [a["state"] for a in fleet.answers(command_id)] == ["accepted", "running"]
             box.start()
-            assert fleet.last(command_id, 40)["state"] == "done"
+            done = fleet.last(command_id, 40)
+            assert done["state"] == "done"
+            wait_until(lambda: fleet.state() == "online", 40)
+            assert done["result"]["profile"] == fleet.on("/up/info")[-1].body["profile"]
+            assert args.get("profile", done["result"]["profile"]) == done["result"]["profile"]
 
 
 def test_an_expired_command_is_told_expired(fleet: Commander) -> None:
