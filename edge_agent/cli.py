@@ -23,6 +23,7 @@ _VERBS = (
     "listen",
     "models",
     "health",
+    "doctor",
     "outbox",
     "bench",
 )
@@ -32,7 +33,7 @@ exit codes:
   0   well
   1   failed
   2   wrong usage
-  3   degraded (health only)
+  3   degraded (health and doctor only)
   69  a service it needs is unreachable (broker, microphone, model source)
   78  bad configuration; a service manager should not restart
 

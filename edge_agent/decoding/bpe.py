@@ -40,6 +40,20 @@ def load_encoder(model_dir: Path) -> Encoder:
         raise ModelError(f"{path} cannot be used ({error})", remedy="pull the model again") from error
 
 
+def lost_merges(model_dir: Path) -> int:
+    """How many merges the published `tokenizer.json` lacks; `load_encoder` puts them back.
+
+    Raises:
+        ModelError: the file cannot be used.
+    """
+    path = model_dir / "tokenizer.json"
+    try:
+        published = json.loads(path.read_text(encoding="utf-8"))
+        return len(repaired(published)["model"]["merges"]) - len(published["model"]["merges"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} cannot be used ({error})", remedy="pull the model again") from error
+
+
 def _build(tokenizers: ModuleType, published: dict[str, Any]) -> Encoder:
     description = repaired(published)
     model = description["model"]

@@ -39,6 +39,16 @@ class AgentReport(Value, frozen=True, forbid_unknown_fields=False):
     gaps: int = 0
     latency_p50_ms: float = 0.0
     latency_p95_ms: float = 0.0
+    promised_p95_ms: float = 0.0
+    """What the profile promises."""
+    uptime_s: float = 0.0
+    peak_dbfs: float | None = None
+    rms_dbfs: float | None = None
+    overruns: int = 0
+    losses: int = 0
+    """Times the microphone went away."""
+    load_step: str = "full"
+    queued_s: float = 0.0
 
 
 def agent(report: AgentReport | None, now_utc_ms: int) -> CheckResult:
@@ -69,15 +79,24 @@ def agent(report: AgentReport | None, now_utc_ms: int) -> CheckResult:
     return CheckResult(name="agent", status="ok", detail=detail)
 
 
-def microphone(error: str, remedy: str, silent_s: float | None) -> CheckResult:
-    """Can the microphone be opened, and does it hear anything at all?"""
+def microphone(
+    error: str, remedy: str, silent_s: float | None, *, enough_s: float = _DEAD_SILENT_S
+) -> CheckResult:
+    """Can the microphone be opened, and does it hear anything at all?
+
+    Args:
+        error: why it cannot be opened, or does not deliver.
+        remedy: for that.
+        silent_s: seconds of exact digital silence up to now; None when there was sound.
+        enough_s: how many of them are one too many.
+    """
     if error:
         return CheckResult(name="microphone", status="fail", detail=error, remedy=remedy)
-    if silent_s is not None and silent_s > _DEAD_SILENT_S:
+    if silent_s is not None and silent_s > enough_s:
         return CheckResult(
             name="microphone",
             status="warn",
-            detail=f"open, but exactly silent for {silent_s:.0f} s",
+            detail=f"open, but exactly silent for {silent_s:.1f} s",
             remedy="unmute it (alsamixer, F4) or check the cable; a live microphone always has some noise",
         )
     return CheckResult(name="microphone", status="ok", detail="open and delivering sound")

@@ -23,6 +23,7 @@ from edge_agent.verbs.common import (
 )
 
 if TYPE_CHECKING:
+    from edge_agent.audio.source import AudioSource
     from edge_agent.config import Config
     from edge_agent.health.checks import AgentReport, CheckResult
 
@@ -30,8 +31,9 @@ _MARKS = {"ok": "well", "warn": "WARN", "fail": "FAIL"}
 _LISTEN_S = 1.0
 
 _DESCRIPTION = """\
-Check this device: the running agent, microphone, model, broker, outbox and disk. One line each, with the
-remedy where something is wrong. Ends with 0 when all is well, 3 when degraded, 1 when something has failed.
+Check this device: the running agent, microphone, level, capture, latency, model, broker, outbox, disk, clock
+and heat. One line each, with the remedy where something is wrong. Ends with 0 when all is well, 3 when
+degraded, 1 when something has failed. `edge-agent doctor` looks deeper.
 """
 
 
@@ -40,36 +42,62 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = verb(subparsers, "health", "check this device", _DESCRIPTION)
     add_config(parser)
     add_json(parser)
+    parser.add_argument(
+        "--prometheus",
+        type=Path,
+        metavar="FILE",
+        help="also write the facts for node_exporter's textfile collector (name it *.prom)",
+    )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run all checks."""
     from edge_agent import config as configuration
-    from edge_agent.health import checks
 
     config = configuration.load(config_path(arguments.config), arguments.overrides)
-    report = _report()
-    results = [
+    report = last_report()
+    results = quick(config, report)
+    if arguments.prometheus is not None:
+        _write_metrics(arguments.prometheus, report, results)
+    return show(results, as_json=arguments.json)
+
+
+def quick(config: Config, report: AgentReport | None) -> list[CheckResult]:
+    """The checks that take a second."""
+    from edge_agent.health import checks
+
+    return [
         checks.agent(report, time.time_ns() // 1_000_000),
         _microphone(config, report),
+        *_hearing(report),
         _model(config),
         _broker(config),
         _outbox(),
         _disk(),
+        _clock(),
+        _heat(),
     ]
+
+
+def show(results: list[CheckResult], *, as_json: bool) -> int:
+    """Print verdicts; answers the exit code."""
+    from edge_agent.health import checks
+
     code = checks.exit_code(results)
-    if arguments.json:
-        print_json({"exit_code": code, "checks": [_as_dict(result) for result in results]})
+    if as_json:
+        print_json({"exit_code": code, "checks": [as_dict(result) for result in results]})
         return code
+    width = max(len(result.name) for result in results)
     for result in results:
-        sys.stdout.write(f"{_MARKS[result.status]}  {result.name:<11} {result.detail}\n")
+        sys.stdout.write(f"{_MARKS[result.status]}  {result.name:<{width}} {result.detail}\n")
         if result.remedy:
-            sys.stdout.write(f"      {'':<11} -> {result.remedy}\n")
+            sys.stdout.write(f"      {'':<{width}} -> {result.remedy}\n")
     return code
 
 
-def _as_dict(result: CheckResult) -> dict[str, str]:
+def as_dict(result: CheckResult) -> dict[str, str]:
+    """A verdict as it is printed with --json."""
     return {
         "name": result.name,
         "status": result.status,
@@ -78,7 +106,8 @@ def _as_dict(result: CheckResult) -> dict[str, str]:
     }
 
 
-def _report() -> AgentReport | None:
+def last_report() -> AgentReport | None:
+    """What the running agent wrote last; None when none runs."""
     import msgspec
 
     from edge_agent.health.checks import AgentReport
@@ -91,23 +120,35 @@ def _report() -> AgentReport | None:
 
 def _microphone(config: Config, report: AgentReport | None) -> CheckResult:
     """The agent holds the device while it runs, so its own word is taken then."""
-    from edge_agent.audio.open import open_source
-    from edge_agent.audio.source import EndOfAudio
-    from edge_agent.clock import SystemClock
     from edge_agent.health import checks
 
     if report is not None:
         trouble = [reason for reason in report.reasons if reason.startswith("microphone")]
         return checks.microphone("; ".join(trouble), "see `edge-agent devices`", report.silent_s)
-    if not config.audio.source.startswith("alsa:"):
-        return checks.microphone("", "", None)
-    source = open_source(config.audio.source, channels=config.audio.channels, clock=SystemClock())
+    heard = [
+        _listened(name, config.audio.channels) for name in config.audio.sources if name.startswith("alsa:")
+    ]
+    return next(
+        (one for one in heard if one.status != "ok"), heard[0] if heard else checks.microphone("", "", None)
+    )
+
+
+def _listened(name: str, channels: int) -> CheckResult:
+    """A second at one microphone."""
+    from edge_agent.audio.open import open_source
+    from edge_agent.audio.source import EndOfAudio
+    from edge_agent.clock import SystemClock
+    from edge_agent.health import checks
+
+    source = open_source(name, channels=channels, clock=SystemClock())
     try:
         source.open()
-        if source.read(_LISTEN_S) is None:
+        heard_s, silent = _listen(source)
+        if not heard_s:
             return checks.microphone(
                 "open, but no sound arrives", "replug it, or choose another device", None
             )
+        return checks.microphone("", "", heard_s if silent else None, enough_s=_LISTEN_S / 2)
     except EndOfAudio:
         pass
     except EdgeAgentError as error:
@@ -115,6 +156,63 @@ def _microphone(config: Config, report: AgentReport | None) -> CheckResult:
     finally:
         source.close()
     return checks.microphone("", "", None)
+
+
+def _listen(source: AudioSource) -> tuple[float, bool]:
+    """Seconds of sound heard within `_LISTEN_S`, and whether every sample of it was zero."""
+    from edge_agent.audio.source import Block
+
+    frames, silent, until = 0, True, time.monotonic() + _LISTEN_S
+    while time.monotonic() < until:
+        item = source.read(_LISTEN_S)
+        if isinstance(item, Block):
+            frames += len(item.pcm)
+            silent = silent and not item.pcm.any()
+    return frames / source.rate_hz, silent
+
+
+def _hearing(report: AgentReport | None) -> list[CheckResult]:
+    """What only a running agent can tell."""
+    from edge_agent.health import deep
+
+    if report is None:
+        return []
+    found = [deep.latency(report.latency_p95_ms, report.promised_p95_ms, report.finals)]
+    if report.peak_dbfs is not None and report.rms_dbfs is not None:
+        found.append(deep.level(report.peak_dbfs, report.rms_dbfs))
+        found.append(deep.capture(report.overruns, report.losses, report.uptime_s / 3600))
+    return found
+
+
+def _clock() -> CheckResult:
+    """No clock can be before the agent's own files."""
+    from edge_agent.clock import SystemClock
+    from edge_agent.health import deep
+
+    made_s = Path(__file__).stat().st_mtime
+    return deep.clock(synced=SystemClock().synced(), behind_s=max(0.0, made_s - time.time()), ahead_s=None)
+
+
+def _heat() -> CheckResult:
+    from edge_agent.health import deep, load
+
+    machine = load.read()
+    return deep.heat(machine.temperature_c, machine.hot_c, machine.throttled)
+
+
+def _write_metrics(path: Path, report: AgentReport | None, results: list[CheckResult]) -> None:
+    from edge_agent.errors import UsageError
+    from edge_agent.files import write_atomically
+    from edge_agent.health import load, metrics
+
+    text = metrics.text(report, results, load.read())
+    try:
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be written: {error.strerror}",
+            remedy="name a file in a directory that you may write",
+        ) from error
 
 
 def _model(config: Config) -> CheckResult:

@@ -124,7 +124,7 @@ def test_health_reads_the_running_agent(tmp_path: Path, broker: PrivateBroker) -
         wait_until((state / "run/health.json").exists, 30)
         running = edge_agent("health", "--json", *overrides, EDGE_AGENT_STATE=str(state))
         assert running.returncode == 0, running.stdout
-        assert {c["name"] for c in json.loads(running.stdout)["checks"]} == {
+        assert {c["name"] for c in json.loads(running.stdout)["checks"]} >= {
             "agent",
             "microphone",
             "model",

@@ -164,6 +164,8 @@ class Machine:
             pytest.skip(f"no {kind} can be mounted here: {done.stderr.strip()}")
 
     def _furnish(self) -> None:
+        for name in ("var/lib/edge-agent", "etc/edge-agent"):  # those of this machine's own agent
+            shutil.rmtree(self.root / name, ignore_errors=True)
         units = self.root / "etc/systemd/system"
         units.mkdir(parents=True, exist_ok=True)
         for unit in (REPOSITORY / "systemd").glob("edge-agent*.service"):
