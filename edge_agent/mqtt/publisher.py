@@ -12,6 +12,7 @@ import random
 import select
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 
 from edge_agent.clock import Clock
@@ -38,6 +39,8 @@ WINDOW = 20
 _TICK_S = 1.0
 _MARK_ROWS, _MARK_WITHIN_S = 20, 0.05
 """While a backlog drains, so many acknowledged rows share one commit, or those of so many seconds."""
+_DOUBT_S = 0.25
+"""A broker that dies may have acknowledged what it had not saved yet: rows so young are sent again."""
 _FAREWELL_S = 0.5
 """Kept of the time to stop for saying so."""
 _PACKET_TOO_LARGE = 0x95
@@ -86,6 +89,7 @@ class Courier:
         self._sent_rows: dict[int, QueuedRow] = {}
         self._sent_slots: dict[int, Slot] = {}
         self._accepted: list[tuple[int, int]] = []
+        self._recent: deque[tuple[float, int]] = deque(maxlen=WINDOW)
         self._holds = Holds()
         self._mark_at, self._draining = 0.0, False
         self._live_after = 0
@@ -150,10 +154,7 @@ class Courier:
         )
 
     def stop(self, timeout_s: float = 3.0) -> bool:
-        """Deliver what can be delivered in time, say `stopped`, leave cleanly; True when nothing is left.
-
-        What is left stays in the outbox for the next start.
-        """
+        """Deliver what can be delivered in time, say `stopped`, leave cleanly; True when nothing is left."""
         self._more = True
         self._stop_at = time.monotonic() + timeout_s
         self._wake()
@@ -330,11 +331,9 @@ class Courier:
                 self._on_lost(event)
         for seq, code in self._aside.complete():
             self._accept(seq, code)
-        if self._accepted and (not self._sent_rows or self._mark_due(time.monotonic())):
+        in_bulk = self._draining and self._sent_rows and len(self._accepted) < _MARK_ROWS
+        if self._accepted and (not in_bulk or time.monotonic() >= self._mark_at):
             self._mark()
-
-    def _mark_due(self, now: float) -> bool:
-        return not self._draining or len(self._accepted) >= _MARK_ROWS or now >= self._mark_at
 
     def _mark(self) -> None:
         self._outbox.mark_many(self._accepted)
@@ -372,6 +371,7 @@ class Courier:
         if not self._accepted:
             self._mark_at = time.monotonic() + _MARK_WITHIN_S
         self._accepted.append((seq, code))
+        self._recent.append((time.monotonic(), seq))
 
     def _taken(self, what: str) -> None:
         self._failures = 0  # only now: a broker that accepts the login and then throws us out is no success
@@ -391,6 +391,8 @@ class Courier:
         self._aside.lost()
         if self._accepted:
             self._mark()
+        self._outbox.doubt([seq for at, seq in self._recent if time.monotonic() - at < _DOUBT_S])
+        self._recent.clear()
         unanswered = [row.seq for row in self._sent_rows.values()]
         self._sent_rows.clear()
         self._sent_slots.clear()

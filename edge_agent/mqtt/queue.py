@@ -52,6 +52,10 @@ class Queue(Protocol):
         """These were sent and not accepted."""
         ...
 
+    def doubt(self, seqs: Collection[int]) -> None:
+        """These were accepted just before the connection broke: send them again."""
+        ...
+
     def tend(self) -> None:
         """Housekeeping, once a second."""
         ...

@@ -169,6 +169,14 @@ class Database:
             marks,
         )
 
+    def doubt(self, seqs: Collection[int]) -> None:
+        """These delivered rows wait again."""
+        self._db.executemany(
+            "UPDATE rows SET state = 'queued', attempts = attempts + 1, delivered_utc_ms = NULL"
+            " WHERE seq = ? AND state = 'delivered'",
+            [(seq,) for seq in seqs],
+        )
+
     def set_aside(self, seq: int, reason: int) -> None:
         """Never send this row again unless it is replayed."""
         self._db.execute(

@@ -43,6 +43,13 @@ class MemoryLane:
         else:
             self.rows[seq] = msgspec.structs.replace(row, reason=reason, delivered_utc_ms=utc_ms)
 
+    def unmark(self, seq: int) -> None:
+        """A row waits again."""
+        self.marks.pop(seq, None)
+        row = self.rows.get(seq)
+        if row is not None:
+            self.rows[seq] = msgspec.structs.replace(row, delivered_utc_ms=None)
+
     def replace_payload(self, seq: int, payload: bytes) -> bool:
         """Rewrite a row that nobody has seen yet; False when it is not here."""
         row = self.rows.get(seq)

@@ -183,6 +183,14 @@ class Outbox:
             if seqs:
                 self._disk.try_write(lambda db: db.count_attempts(seqs, reason_code))
 
+    def doubt(self, seqs: Collection[int]) -> None:
+        """Delivered rows that the broker may have lost: queue them again."""
+        with self._lock:
+            if seqs and self._disk.try_write(lambda db: db.doubt(seqs)):
+                return
+            for seq in seqs:
+                self._disk.memory.unmark(seq)
+
     def tend(self) -> None:
         """Once a second: return to the disk when it is back, forget what is old, hold the ballast."""
         now = self._clock.monotonic_ns()

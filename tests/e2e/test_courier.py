@@ -21,7 +21,7 @@ import pytest
 from edge_agent.clock import SystemClock, uuid7
 from edge_agent.mqtt import wire
 from edge_agent.mqtt.private_broker import PrivateBroker
-from edge_agent.mqtt.publisher import WINDOW, Courier
+from edge_agent.mqtt.publisher import Courier
 from edge_agent.mqtt.settings import MqttSettings
 from edge_agent.outbox.database import Database
 from edge_agent.outbox.rows import Row
@@ -182,6 +182,26 @@ def test_a_broker_that_dies_loses_nothing_and_duplicates_are_equal(
     for message in subscriber.on("final"):
         copies.setdefault(message.body["seq"], set()).add(message.payload)
     assert all(len(same) == 1 for same in copies.values())
+
+
+def test_what_a_dying_broker_had_just_acknowledged_is_sent_again(
+    broker: PrivateBroker, outbox: Outbox
+) -> None:
+    """An acknowledgement is no proof of storage: the youngest rows go again, older ones do not."""
+    with courier(broker.url, outbox) as made:
+        wait_until(connected(made))
+        final(outbox)
+        made.notify()
+        wait_until(lambda: outbox.stats().delivered == 1)
+        time.sleep(0.5)
+        final(outbox)
+        made.notify()
+        wait_until(lambda: outbox.stats().delivered == 2)
+        broker.kill()
+        wait_until(lambda: outbox.stats().queued == 1)
+        assert [row.seq for row in outbox.next_batch(9)] == [2]
+        broker.start()
+        wait_until(lambda: outbox.stats().delivered == 2)
 
 
 def test_what_is_said_now_goes_before_what_waited(
@@ -443,7 +463,8 @@ def _kill_9_run(
             time.sleep(chance.uniform(0.0, 0.5))
             if turn in broker_turns:
                 broker.kill()
-                time.sleep(chance.uniform(0.0, 0.3))
+                # Time to notice: what died with the broker's memory is sent again by the agent that sent it.
+                time.sleep(chance.uniform(0.2, 0.4))
             child.kill()
             child.wait(5)
             reader.join(5)
@@ -470,7 +491,6 @@ def _kill_9_run(
         announced_but_not_stored=len(set(committed) - set(stored.values())),
         missing=len(set(stored.values()) - {body["id"] for body in received}),
         duplicates=len(received) - len(bytes_of),
-        windows=WINDOW * (kills + 2 * broker_kills),
         unequal=sum(len(same) > 1 for same in bytes_of.values()),
         seq_holes=len(set(range(1, max(stored) + 1)) - set(stored)),
     )
@@ -489,7 +509,6 @@ def _assert_nothing_lost(books: Counter[str], seed: int) -> None:
     assert books["committed"] > 0
     for wrong in ("missing", "announced_but_not_stored", "unequal", "seq_holes"):
         assert books[wrong] == 0, books
-    assert books["duplicates"] <= books["windows"], books
 
 
 def test_kill_9_of_the_agent_loses_no_committed_final(broker: PrivateBroker, tmp_path: Path) -> None:

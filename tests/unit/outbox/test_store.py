@@ -171,6 +171,18 @@ def test_a_row_set_aside_is_kept_but_not_sent(outbox: Outbox) -> None:
     assert len(outbox.next_batch(9)) == 1
 
 
+def test_a_doubted_delivery_waits_again(outbox: Outbox) -> None:
+    """Only delivered rows are concerned; the row goes out as it was, and not as backlog."""
+    add(outbox, "a")
+    add(outbox, "b")
+    sent = outbox.next_batch(1)
+    outbox.mark_delivered(1, 0)
+    outbox.doubt([1, 2, 99])
+    assert outbox.stats().delivered == 0
+    assert outbox.next_batch(9)[0].payload == sent[0].payload
+    assert [r.seq for r in outbox.next_batch(9)] == [1, 2]
+
+
 def test_delivered_rows_are_forgotten_after_their_time(outbox: Outbox, clock: Clock) -> None:
     """72 hours after delivery, not earlier; undelivered rows never."""
     add(outbox, "a")
