@@ -28,8 +28,8 @@ _LIKELY = 0.25
 """A doubtful token above this is probably right; one token settles it."""
 _TIE = 0.15
 """Nats between two tokens that rounding in int8 decides either way; then the draft's token stays."""
-_CALL_COST, _TOKEN_COST = 4.0, 1.3
-"""Of a continuation, in plain token steps: the call, and each token."""
+_CALL_COST, _TOKEN_COST, _PASS_COST = 4.0, 1.3, 3.0
+"""In plain token steps: a continuation, each of its tokens, a scoring pass."""
 _WINDOW_BACK, _WINDOW_AHEAD = 2, 8
 """Where, around the place of a wrong token, the draft is searched for what the engine wrote instead."""
 
@@ -158,9 +158,14 @@ def _settle(
     """
     while doubts:
         place = doubts[0]
-        if not run.steps.abilities.fast_prefix or _generating_is_cheaper(len(doubts), len(tokens) - place):
+        chances = [scored.probabilities[doubt] for doubt in doubts if doubt < len(tokens)]
+        if (
+            not chances
+            or not run.steps.abilities.fast_prefix
+            or _generating_is_cheaper(chances, len(tokens) - place, ends=doubts[-1] < len(tokens))
+        ):
             return run.finish(tokens[:place])
-        chance = scored.probabilities[place] if place < len(tokens) else 0.0
+        chance = chances[0]
         found = run.generate(tokens[:place], min(1 if chance > _LIKELY else _LOOK_AHEAD, run.max_new - place))
         reached = place + common(found.tokens, tokens[place:])
         if reached == place and _is_tie(found, chance):
@@ -174,9 +179,16 @@ def _settle(
     return None
 
 
-def _generating_is_cheaper(doubts: int, left: int) -> bool:
-    """Than settling each doubt by a call of its own."""
-    return doubts * (_CALL_COST + _TOKEN_COST) > _CALL_COST + _TOKEN_COST * (left + 1)
+def _generating_is_cheaper(chances: Sequence[float], left: int, *, ends: bool) -> bool:
+    """Than settling each doubt by a call of its own? A likely wrong one costs a scoring pass as well; an
+    end in doubt costs a call in any case."""
+    settle = sum(
+        _CALL_COST + (_TOKEN_COST if chance > _LIKELY else _LOOK_AHEAD * _TOKEN_COST + _PASS_COST)
+        for chance in chances
+    )
+    if not ends:
+        settle += _CALL_COST + _TOKEN_COST
+    return settle > _CALL_COST + _TOKEN_COST * (left + 1)
 
 
 def _is_tie(found: Generated, chance: float) -> bool:

@@ -47,7 +47,7 @@ def main() -> None:
     chosen = parser.parse_args()
     opened = common.engine(chosen.model, layout=chosen.layout)
     trials = run(opened, pick(chosen.clips))
-    print(report(trials, chosen.layout, write=chosen.layout == "parallel-prefix"))
+    print(report(trials, chosen.layout, write=chosen.layout == "parallel-prefix" and chosen.clips >= 60))
 
 
 def pick(count: int) -> list[corpus.Clip]:
