@@ -133,7 +133,6 @@ class Control:
             self._answer(reply, refused.state, refused.reason)
             return
         assert isinstance(read, commands.Command)
-        self._store.change(seen=self._gate.seen)
         kind = commands.kind_of(read.action)
         _log.info("command", extra={"command": reply.command_id, "type": kind})
         if isinstance(read.action, commands.InstallModel):
@@ -141,6 +140,7 @@ class Control:
             return
         self._answer(reply, "accepted")
         self._carry_out(read.action, _COMMANDER, reply)
+        self._store.change(seen=self._gate.seen)  # after acting: the disk may take its time
 
     def _on_bridge(self, name: str, action: commands.Action) -> None:
         kind = commands.kind_of(action)
@@ -259,7 +259,7 @@ class Control:
 
     def _restart(self, reply: Reply | None) -> None:
         self._answer(reply, "running")
-        self._store.change(restarting=reply)
+        self._store.change(restarting=reply, seen=self._gate.seen)
         self.restart = True
 
     # -- desired configuration ----------------------------------------------------------------------------
