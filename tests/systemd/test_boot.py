@@ -80,7 +80,12 @@ def test_it_boots_hears_is_closed_in_and_survives_a_kill(
         box.run("systemctl", "stop", "edge-agent")
         assert box.show("Result") == "success"
         assert states(subscriber)[-1] == "stopped"
-        assert not [word for word in WORDS.split() if len(word) > 4 and word in box.said()]
+        entries = box.journal()
+        told = [entry for entry in entries if entry.get("EDGE_AGENT_EVENT") == "final"]
+        assert told[0]["EDGE_AGENT_SEQ"] == "1"
+        assert told[0]["PRIORITY"] == "6"
+        assert float(told[0]["EDGE_AGENT_LATENCY_MS"]) > 0
+        assert "way out" not in json.dumps(entries)
 
 
 @pytest.mark.slow
@@ -108,7 +113,7 @@ def test_a_stopped_process_is_restarted_by_the_watchdog(
         box.run("systemctl", "kill", "-s", "STOP", "edge-agent")
         box.wait(lambda: "Watchdog timeout" in box.said(), 60, "the watchdog")
         noticed = time.monotonic()
-        box.wait(lambda: box.said().count('"listening"') == 2, 60, "capturing again")
+        box.wait(lambda: box.said().count("listening source=") == 2, 60, "capturing again")
         capturing = time.monotonic()
         box.wait(lambda: finals(subscriber, noticed), 60, "a final")
         tell(
@@ -130,7 +135,7 @@ def test_one_hung_thread_is_caught_while_all_others_run(
         began = time.monotonic()
         try:
             # Frozen with the interpreter's lock in its hand it stops all threads: then the watchdog sees it.
-            box.wait(lambda: box.said().count('"listening"') == 2, limit_s + 60, "capturing again")
+            box.wait(lambda: box.said().count("listening source=") == 2, limit_s + 60, "capturing again")
             capturing = time.monotonic() - began
             box.wait(lambda: finals(subscriber, began + limit_s), 60, "a final")
         finally:
