@@ -70,6 +70,12 @@ class Ct2Engine:
                 f"{len(pcm) / SAMPLE_RATE_HZ:.1f} s of audio are more than Whisper hears at once",
                 remedy=f"cut it to at most {MAX_AUDIO_S:.0f} s",
             )
+        language = options.language.split("-")[0].lower()
+        if language != "auto" and language not in self.info.languages:
+            raise EngineError(
+                f'{self.info.model} does not know the language "{options.language}"',
+                remedy="choose another model or language",
+            )
         return self.decoder.transcribe(pcm, options=options, draft=draft)
 
     @property

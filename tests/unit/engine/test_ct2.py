@@ -81,6 +81,13 @@ def test_too_much_audio_is_refused() -> None:
         engine.transcribe(np.zeros(16_000 * 31, dtype=np.float32), options=DecodeOptions())
 
 
+def test_an_unknown_language_is_refused() -> None:
+    """An English-only model does not pretend to hear German."""
+    engine = open_engine(_config(model_dir("whisper-tiny.en")))
+    with pytest.raises(EngineError, match="de"):
+        engine.transcribe(np.ones(16_000, dtype=np.float32), options=DecodeOptions(language="de"))
+
+
 def test_two_threads_hear_what_one_hears() -> None:
     """With two workers, calls from two threads give the same texts as one after the other."""
     engine = open_engine(_config(model_dir("whisper-tiny.en"), workers=2))
