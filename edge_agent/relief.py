@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from edge_agent.canary import Canary
 from edge_agent.health import load
 from edge_agent.health.ladder import STEPS, WIDE, Ladder, Load, Step
 from edge_agent.health.load import Machine
@@ -36,6 +37,7 @@ class Relief:
         self._work, self._spares, self._queue_limit_s, self._read = work, spares, queue_limit_s, read
         can_shrink = spares is not None and spares.smaller
         self._ladder = Ladder(tuple(step for step in STEPS if step != "smaller_model" or can_shrink))
+        self._canary = None if spares is None else Canary(work, spares)
         self.machine = Machine()
         """As read last."""
         self._spent_s, self._at_ns = 0.0, 0
@@ -51,7 +53,9 @@ class Relief:
         return self._ladder.reason
 
     def tick(self, now_ns: int) -> None:
-        """Read, judge, act."""
+        """Read, judge, act; and let the canary sing when nothing else happens."""
+        if self._canary is not None:
+            self._canary.tick(now_ns)
         self.machine = self._read()
         facts = Load(
             queued_s=self._work.queued_s,

@@ -15,7 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from edge_agent.clock import Clock
-from edge_agent.errors import ConfigError, EdgeAgentError, EngineError
+from edge_agent.errors import BadOutput, ConfigError, EdgeAgentError, EngineError
 from edge_agent.opening import Recogniser
 from edge_agent.supervise import Budget, Level
 from edge_agent.types import DecodeOptions, EngineInfo, Hypothesis, PcmFloat
@@ -128,6 +128,10 @@ class Spares:
             else:
                 self._failures = 0
                 return hypothesis
+
+    def distrust(self, why: str) -> bool:
+        """Replace an engine that answers, but wrongly; False when there is no other. On the same thread."""
+        return self._replace(BadOutput(why, remedy="fetch the model again: edge-agent models pull --force"))
 
     def close(self) -> None:
         """Free the current engine."""
