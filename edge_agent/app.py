@@ -10,19 +10,18 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
-from edge_agent.audio.cutter import Callbacks, Cutter
-from edge_agent.audio.ears import Ears
-from edge_agent.audio.ring import Ring
+from edge_agent.audio.cutter import Callbacks
+from edge_agent.audio.several import hearing
 from edge_agent.audio.source import AudioSource
 from edge_agent.clock import Clock, uuid7
 from edge_agent.config import Config
 from edge_agent.control import Control
-from edge_agent.describe import info_facts, rss_bytes
+from edge_agent.describe import info_facts, name_threads, rss_bytes
 from edge_agent.events import Events
 from edge_agent.files import write_atomically
 from edge_agent.hands import Hands
@@ -50,9 +49,9 @@ _log = logging.getLogger(__name__)
 
 _HEALTH_INTERVAL_S = 60.0
 _REPORT_INTERVAL_S = 5.0
-_HUNG_AFTER_S = {"ears": 10.0, "cutter": 10.0, "courier": 60.0}
+_HUNG_AFTER_S = {"ears": 10.0, "cutter": 6.0, "courier": 60.0}
 _SILENT_MICROPHONE_S = 30.0
-_ASKED_EVERY_S = 0.05
+_ASKED_EVERY_S = 0.02
 """How soon a command is looked at; a glance costs some microseconds."""
 
 
@@ -66,6 +65,7 @@ class Agent:
         spares: where `recogniser` came from, when a failing engine is to be replaced.
         standing: what was set from afar earlier; None: nothing, and nothing will be remembered.
         source: the microphone or recording.
+        more_sources: others, heard side by side; their channels are numbered on.
         state_dir: for the outbox.
         report_path: file for `edge-agent health`; None writes none.
         clock: both times.
@@ -85,10 +85,12 @@ class Agent:
         report_path: Path | None,
         clock: Clock,
         on_final: Callable[[Utterance, Hypothesis], None] | None = None,
+        more_sources: Sequence[AudioSource] = (),
     ) -> None:
         profile = recogniser.choice.profile
         self._clock, self._recogniser, self._report_path = clock, recogniser, report_path
-        self._live, self._spares = source.paced, spares
+        sources = (source, *more_sources)
+        self._live, self._spares = all(one.paced for one in sources), spares
         self.outbox = Outbox(
             state_dir / "outbox.sqlite3",
             quota_mb=config.outbox.quota_mb,
@@ -100,6 +102,7 @@ class Agent:
         names = (profile.name, *(name for name, _ in recogniser.choice.rejected))
         spoken = bridges(config, topics, names)
         aside = Aside((topics.command, topics.desired, *spoken.filters), make_posts=spoken.posts)
+        self._aside = aside
         self._events = Events(aside, topics.event, clock, wanted=config.mqtt.events)
         self.courier = Courier(
             mqtt_settings(config),
@@ -118,21 +121,19 @@ class Agent:
             commit=ledger,
             clock=clock,
             queue_s=profile.limits.utterance_queue_s,
-            live=source.paced,
+            live=self._live,
             partials=partial_config(config),
             snapshot=self._snapshot,
             refine=Script(config.recognition.script),
             on_early=self._judge,
         )
-        ring = Ring()
-        self.cutter = Cutter(
-            ring,
+        self.ears, self.cutter = hearing(
+            sources,
             clock=clock,
             config=endpoint_config(config, profile),
             callbacks=_into(self.scribe.work, self._events),
             use_channels=config.audio.use_channels,
         )
-        self.ears = Ears(source, ring, clock=clock)
         standing = standing or Standing(
             store=RemoteStore(None),
             base=config,
@@ -185,6 +186,7 @@ class Agent:
         self.cutter.start()
         self.ears.start()
         self.courier.start()
+        name_threads()
 
     @property
     def ended(self) -> bool:
@@ -289,6 +291,7 @@ class Agent:
             "load": {"step": self.relief.step, **msgspec.to_builtins(self.relief.machine)},
             "outbox": msgspec.to_builtins(store),
             "courier": msgspec.to_builtins(self.courier.statistics()),
+            "messages": msgspec.to_builtins(self._aside.statistics()),
         }
 
     def stop(self, timeout_s: float = 4.5) -> None:
@@ -316,13 +319,13 @@ class Agent:
         self.cutter.advise(paused.channel, paused.id, ending(heard.text, heard.language))
 
     def _write_report(self, path: Path, state: State, reasons: tuple[str, ...]) -> None:
-        scribe = self.scribe.statistics()
+        scribe, ears, level = self.scribe.statistics(), self.ears.statistics(), self.cutter.level(0)
         report = AgentReport(
             written_utc_ms=self._clock.utc_ms(),
             pid=os.getpid(),
             state=state,
             reasons=reasons,
-            silent_s=self.cutter.level(0).zero_run_s if self._live else None,
+            silent_s=level.zero_run_s if self._live else None,
             profile=self._recogniser.choice.profile.name,
             engine=self._recogniser.engine.info.kind,
             model=self._recogniser.model_name,
@@ -330,6 +333,14 @@ class Agent:
             gaps=scribe.gaps,
             latency_p50_ms=scribe.latency_p50_ms,
             latency_p95_ms=scribe.latency_p95_ms,
+            promised_p95_ms=self._recogniser.choice.profile.expect.p95_latency_ms,
+            uptime_s=(self._clock.monotonic_ns() - self._started_ns) / 1e9,
+            peak_dbfs=level.peak_dbfs if self._live else None,
+            rms_dbfs=level.rms_dbfs if self._live else None,
+            overruns=ears.overruns,
+            losses=ears.losses,
+            load_step=self.relief.step,
+            queued_s=scribe.queued_s,
         )
         try:
             write_atomically(path, msgspec.json.encode(report))

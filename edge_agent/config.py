@@ -30,11 +30,17 @@ class DeviceSection(Value, frozen=True):
 class AudioSection(Value, frozen=True):
     """Where sound comes from."""
 
-    source: str = "alsa:default"
+    source: str | tuple[str, ...] = "alsa:default"
+    """One device, or several that are heard side by side."""
     channels: Annotated[int, Meta(ge=1, le=64)] = 1
     """Captured from the device."""
     use_channels: tuple[Annotated[int, Meta(ge=0, le=63)], ...] = (0,)
-    """Transcribed, each its own stream."""
+    """Transcribed of each device, each its own stream."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The devices."""
+        return (self.source,) if isinstance(self.source, str) else self.source
 
 
 class RecognitionSection(Value, frozen=True):
@@ -152,11 +158,12 @@ def with_broker(config: Config, url: str, device_id: str) -> Config:
 
 def _check(config: Config, where: str) -> None:
     audio = config.audio
-    if not audio.source.startswith(("alsa:", "file:", "stdin:")):
-        raise ConfigError(
-            f'{where}: audio.source: "{audio.source}" is no source',
-            remedy="use alsa:<device>, file:<path> or stdin:",
-        )
+    for source in audio.sources or ("",):
+        if not source.startswith(("alsa:", "file:", "stdin:")):
+            raise ConfigError(
+                f'{where}: audio.source: "{source}" is no source',
+                remedy="use alsa:<device>, file:<path> or stdin:",
+            )
     beyond = [channel for channel in audio.use_channels if channel >= audio.channels]
     if beyond or not audio.use_channels:
         raise ConfigError(

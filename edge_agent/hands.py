@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from edge_agent.audio.cutter import Cutter
-from edge_agent.audio.ears import Ears
+from edge_agent.audio.several import AllCutters, AllEars
 from edge_agent.config import Config
 from edge_agent.ledger import Ledger
 from edge_agent.meaning import endpoint_config, partial_config, wish_of
@@ -34,8 +33,8 @@ class Hands:
     def __init__(
         self,
         *,
-        ears: Ears,
-        cutter: Cutter,
+        ears: AllEars,
+        cutter: AllCutters,
         scribe: Scribe,
         ledger: Ledger,
         outbox: Outbox,

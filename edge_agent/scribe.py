@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 _WAIT_S = 0.5
 _KEPT_LATENCIES = 256
+_KEPT_OF_STREAM = 64
 _FAILURES_ALLOWED = 6
 """Failed decodes in a row (three utterances, each tried twice) after which the engine is given up."""
 
@@ -56,6 +57,15 @@ class Commit(Protocol):
         ...
 
 
+class StreamFigures(Value, frozen=True):
+    """Of one channel, over its last finals."""
+
+    channel: int
+    finals: int
+    latency_p50_ms: float
+    latency_p95_ms: float
+
+
 class ScribeStatistics(Value, frozen=True):
     """Counters since the start; milliseconds over the last finals."""
 
@@ -72,6 +82,7 @@ class ScribeStatistics(Value, frozen=True):
     decode_p50_ms: float
     decode_p95_ms: float
     real_time_factor: float
+    streams: tuple[StreamFigures, ...] = ()
 
 
 class _Heard(Value, frozen=True):
@@ -80,6 +91,18 @@ class _Heard(Value, frozen=True):
     utterance: Utterance
     hypothesis: Hypothesis
     done_ns: int
+
+
+class _Stream:
+    """Counts of one channel."""
+
+    def __init__(self) -> None:
+        self.finals = 0
+        self.totals: deque[float] = deque(maxlen=_KEPT_OF_STREAM)
+
+    def add(self, total_ms: float) -> None:
+        self.finals += 1
+        self.totals.append(total_ms)
 
 
 class Scribe:
@@ -127,6 +150,7 @@ class Scribe:
         self._rejected: Counter[str] = Counter()
         self._totals: deque[float] = deque(maxlen=_KEPT_LATENCIES)
         self._decodes: deque[float] = deque(maxlen=_KEPT_LATENCIES)
+        self._streams: dict[int, _Stream] = {}
         self._heard_s = self._spent_s = 0.0
         self._failures_in_a_row = 0
         self._thread = threading.Thread(target=self._run, name="scribe", daemon=True)
@@ -174,6 +198,15 @@ class Scribe:
             decode_p50_ms=_percentile(decodes, 0.5),
             decode_p95_ms=_percentile(decodes, 0.95),
             real_time_factor=self._spent_s / self._heard_s if self._heard_s else 0.0,
+            streams=tuple(
+                StreamFigures(
+                    channel=channel,
+                    finals=stream.finals,
+                    latency_p50_ms=_percentile(sorted(stream.totals), 0.5),
+                    latency_p95_ms=_percentile(sorted(stream.totals), 0.95),
+                )
+                for channel, stream in sorted(self._streams.copy().items())
+            ),
         )
 
     # The thread.
@@ -248,6 +281,7 @@ class Scribe:
             return
         self._counts["finals"] += 1
         self._totals.append(latency.total)
+        self._streams.setdefault(utterance.channel, _Stream()).add(latency.total)
         self._decodes.append(latency.decode)
 
     def _early_result(self, utterance: Utterance) -> _Heard | None:

@@ -38,6 +38,8 @@ _log = logging.getLogger(__name__)
 
 RESTART_EXIT = 75
 """Asked from afar to be started again (EX_TEMPFAIL): service managers do it on any code but 0 and 78."""
+_STOP_S = 4.5
+_ABANDON_S = 2.5
 _RETRY_S = 20.0
 """Between two tries to open a recogniser that cannot be opened."""
 
@@ -90,7 +92,8 @@ def _serve(config: Config, standing: Standing, state: Path, stop: threading.Even
     clock = SystemClock()
     # The last process's report would pass for this one's.
     (runtime_dir() / "health.json").unlink(missing_ok=True)
-    open_source(config.audio.source, channels=config.audio.channels, clock=clock).close()
+    for name in config.audio.sources:
+        open_source(name, channels=config.audio.channels, clock=clock).close()
     starts = Starts(runtime_dir(), clock)
     plan = starts.begin()
     if plan.hold_s:
@@ -184,7 +187,9 @@ def _listen(
     from edge_agent.config import device_id
 
     clock = SystemClock()
-    source = open_source(config.audio.source, channels=config.audio.channels, clock=clock)
+    source, *more = (
+        open_source(name, channels=config.audio.channels, clock=clock) for name in config.audio.sources
+    )
     recogniser = spares.recogniser
     agent = Agent(
         config,
@@ -193,20 +198,22 @@ def _listen(
         spares=spares,
         standing=standing,
         source=source,
+        more_sources=more,
         state_dir=state,
         report_path=runtime_dir() / "health.json",
         clock=clock,
     )
     agent.start()
-    profile = recogniser.choice.profile.name
-    _log.info("listening", extra={"source": source.name, "profile": profile, "model": recogniser.model_name})
-    notify(READY="1", STATUS=f"listening to {source.name} with {profile}, {recogniser.model_name}")
+    profile, named = recogniser.choice.profile.name, ", ".join(config.audio.sources)
+    _log.info("listening", extra={"source": named, "profile": profile, "model": recogniser.model_name})
+    notify(READY="1", STATUS=f"listening to {named} with {profile}, {recogniser.model_name}")
     hung: tuple[str, ...] = ()
     try:
         code, hung = _watch(agent, stop)
     finally:
         notify(STOPPING="1", STATUS="finishing what was said")
-        agent.stop()
+        # What hangs would only use up the time that the restart needs.
+        agent.stop(_ABANDON_S if hung else _STOP_S)
         if not hung:
             spares.close()
         _log.info("stopped")

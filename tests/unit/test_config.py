@@ -149,3 +149,13 @@ def test_without_a_machine_id_a_random_one_is_kept(tmp_path: Path) -> None:
     assert config.device_id(config.Config(), tmp_path / "state", absent) == first
     (tmp_path / "state/device.json").write_text("{damaged")
     assert config.device_id(config.Config(), tmp_path / "state", absent) != first
+
+
+def test_several_devices_may_be_named() -> None:
+    """One name or a list; each must be a source."""
+    several = config.load(None, ['audio.source=["alsa:one", "alsa:two"]'])
+    assert several.audio.sources == ("alsa:one", "alsa:two")
+    assert config.load(None, []).audio.sources == ("alsa:default",)
+    for wrong in ('["alsa:one", "tape:1"]', "[]"):
+        with pytest.raises(ConfigError, match=r"audio\.source"):
+            config.load(None, [f"audio.source={wrong}"])
