@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -55,8 +56,7 @@ def convert(data: dict[str, Any], kind: type[T], where: str) -> T:
 
 
 def _refuse_unknown(data: dict[str, Any], kind: type[msgspec.Struct], where: str, prefix: str) -> None:
-    hints = get_type_hints(kind)
-    known = {field.encode_name: hints[field.name] for field in msgspec.structs.fields(kind)}
+    known = _fields(kind)
     for key, value in data.items():
         name = f"{prefix}{key}"
         if key not in known:
@@ -64,6 +64,13 @@ def _refuse_unknown(data: dict[str, Any], kind: type[msgspec.Struct], where: str
         inner = known[key]
         if isinstance(inner, type) and issubclass(inner, msgspec.Struct) and isinstance(value, dict):
             _refuse_unknown(value, inner, where, f"{name}.")
+
+
+@cache
+def _fields(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """Name in the file -> type."""
+    hints = get_type_hints(kind)
+    return {field.encode_name: hints[field.name] for field in msgspec.structs.fields(kind)}
 
 
 def _nearest(key: str, known: list[str], prefix: str) -> str:

@@ -54,13 +54,15 @@ def make_certs(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
 class FleetBroker:
     """mosquitto with the shipped files; only port and places are put in."""
 
-    def __init__(self, certificates: Path, folder: Path) -> None:
+    def __init__(self, certificates: Path, folder: Path, *, revoked: bool = False) -> None:
         self.port, self.folder, self.certificates = _free_port(), folder, certificates
         (folder / "data").mkdir()
         (certificates / "acl").write_text((SHIPPED / "acl").read_text())
         shipped = (SHIPPED / "mosquitto.conf").read_text()
         text = shipped.replace("@DIR@", str(certificates)).replace("listener 8883", f"listener {self.port}")
         text = text.replace("/var/lib/mosquitto/", f"{folder}/data/")
+        if revoked:
+            text = text.replace("#crlfile", "crlfile")
         if os.geteuid() == 0:
             text += "\nuser root\n"  # it gives up root otherwise and cannot read the test's files
         (folder / "mosquitto.conf").write_text(text)
@@ -271,6 +273,25 @@ def test_without_a_certificate_there_is_no_way_in(broker: FleetBroker, outbox: O
     wait_until(lambda: "certificate" in courier.statistics().reason, 5)
     assert courier.statistics().refused
     courier.stop(0.5)
+
+
+def test_a_lost_device_is_locked_out_and_the_others_are_not(tmp_path: Path) -> None:
+    """Its certificate goes on the list; a name is on it once."""
+    folder = tmp_path / "certificates"
+    assert make_certs(folder, "localhost,127.0.0.1", "dev", "lost").returncode == 0
+    assert make_certs(folder, "revoke", "lost").returncode == 0
+    assert make_certs(folder, "revoke", "lost").returncode == 2
+    broker = FleetBroker(folder, tmp_path, revoked=True)
+    broker.start()
+    try:
+        with Client(broker, "dev"):
+            pass
+        lost = Client(broker, "lost")
+        assert lost.gone.wait(5)
+        assert not lost.connected.is_set()
+        lost.client.loop_stop()
+    finally:
+        broker.end()
 
 
 def test_what_the_broker_acknowledged_survives_its_crash(broker: FleetBroker) -> None:
