@@ -55,6 +55,9 @@ feeds the watchdog. On SIGTERM what is being spoken is still decoded and deliver
 A missing microphone or broker does not stop it: it says so, keeps everything, and heals when they return. A
 part that hangs ends the process, for the service manager to start it again; five ends within a minute are
 followed by a minute's pause, in which the broker is told why.
+
+Commands and desired configuration from the broker (<prefix>/<device id>/down/...) are kept in remote.json of the
+state directory. Asked from there to restart, it ends with exit code 75.
 """
 
 
