@@ -26,10 +26,10 @@ _LOOK_AHEAD = 3
 """Tokens generated to settle a doubtful one that is probably wrong: they show where the draft goes on."""
 _LIKELY = 0.25
 """A doubtful token above this is probably right; one token settles it."""
-_TIE = 0.15
+_TIE = 0.3
 """Nats between two tokens that rounding in int8 decides either way; then the draft's token stays."""
-_CALL_COST, _TOKEN_COST, _PASS_COST = 4.0, 1.3, 3.0
-"""In plain token steps: a continuation, each of its tokens, a scoring pass."""
+_CALL_COST, _PREFIX_COST, _TOKEN_COST, _PASS_COST = 4.0, 0.1, 1.3, 3.0
+"""In plain token steps: a continuation, each token before it, each token of it, a scoring pass."""
 _WINDOW_BACK, _WINDOW_AHEAD = 2, 8
 """Where, around the place of a wrong token, the draft is searched for what the engine wrote instead."""
 
@@ -162,7 +162,7 @@ def _settle(
         if (
             not chances
             or not run.steps.abilities.fast_prefix
-            or _generating_is_cheaper(chances, len(tokens) - place, ends=doubts[-1] < len(tokens))
+            or _generating_is_cheaper(chances, place, len(tokens), ends=doubts[-1] < len(tokens))
         ):
             return run.finish(tokens[:place])
         chance = chances[0]
@@ -179,16 +179,17 @@ def _settle(
     return None
 
 
-def _generating_is_cheaper(chances: Sequence[float], left: int, *, ends: bool) -> bool:
+def _generating_is_cheaper(chances: Sequence[float], place: int, length: int, *, ends: bool) -> bool:
     """Than settling each doubt by a call of its own? A likely wrong one costs a scoring pass as well; an
     end in doubt costs a call in any case."""
+    call = _CALL_COST + _PREFIX_COST * place
     settle = sum(
-        _CALL_COST + (_TOKEN_COST if chance > _LIKELY else _LOOK_AHEAD * _TOKEN_COST + _PASS_COST)
+        call + (_TOKEN_COST if chance > _LIKELY else _LOOK_AHEAD * _TOKEN_COST + _PASS_COST)
         for chance in chances
     )
     if not ends:
-        settle += _CALL_COST + _TOKEN_COST
-    return settle > _CALL_COST + _TOKEN_COST * (left + 1)
+        settle += call + _TOKEN_COST
+    return settle > call + _TOKEN_COST * (length - place + 1)
 
 
 def _is_tie(found: Generated, chance: float) -> bool:
