@@ -56,8 +56,8 @@ A missing microphone or broker does not stop it: it says so, keeps everything, a
 part that hangs ends the process, for the service manager to start it again; five ends within a minute are
 followed by a minute's pause, in which the broker is told why.
 
-Commands and desired configuration from the broker (<prefix>/<device id>/down/...) are kept in remote.json of the
-state directory. Asked from there to restart, it ends with exit code 75.
+What is set from afar (<prefix>/<device id>/down/...) is kept in remote.json of the state directory. Asked from
+there to restart, it ends with exit code 75.
 """
 
 
