@@ -6,15 +6,16 @@ from edge_agent.text.stabilise import Stabiliser, StabiliserConfig, Stable
 from edge_agent.types import Hypothesis, Utterance, Value
 
 _BUSY_SHARE = 0.5
-"""Partials of one channel may take at most this share of the engine's time; the interval widens beyond it."""
+"""Partials of all channels may take at most this share of the engine's time; the interval widens beyond it."""
 
 
 class PartialConfig(Value, frozen=True):
     """How often, and what counts as stable."""
 
     enabled: bool = True
-    first_ms: float = 450.0
-    """From the start of speech to the first partial."""
+    first_ms: float = 400.0
+    """From the moment speech is sure (0.1 s after it starts) to the first partial: half a second holds a word
+    that is right in 18 of 20 recordings, 0.4 s in 15, 0.3 s in 11."""
     interval_ms: float = 500.0
     stabiliser: StabiliserConfig = StabiliserConfig()
 
@@ -26,6 +27,8 @@ class Pace:
         self.factor = 1.0
         """Times the configured interval."""
         self.off = False
+        self.talking = 0
+        """Channels with an open utterance: the engine's time is shared among them."""
 
 
 class Growing:
@@ -53,7 +56,7 @@ class Growing:
         took_ns = now_ns - began_ns
         self.due_ns = max(
             began_ns + int(self._config.interval_ms * self._pace.factor * 1e6),
-            now_ns + int(took_ns / _BUSY_SHARE - took_ns),
+            now_ns + int(took_ns * max(1, self._pace.talking) / _BUSY_SHARE - took_ns),
         )
 
 
@@ -73,6 +76,7 @@ class Partials:
         """Speech began."""
         if self._config.enabled:
             self._growing[channel] = Growing(self._config, now_ns, self.pace)
+            self.pace.talking = len(self._growing)
 
     def paused(self, channel: int, *, paused: bool) -> None:
         """Silence began, or speech went on: in a pause the early final is decoded instead."""
@@ -81,7 +85,9 @@ class Partials:
 
     def ended(self, channel: int) -> Growing | None:
         """The utterance is over; answers what was told of it."""
-        return self._growing.pop(channel, None)
+        growing = self._growing.pop(channel, None)
+        self.pace.talking = len(self._growing)
+        return growing
 
     def growing(self, channel: int) -> Growing | None:
         """The open utterance of a channel."""

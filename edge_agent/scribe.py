@@ -249,7 +249,7 @@ class Scribe:
         if utterance is None or growing is None:
             return
         began_ns = self._clock.monotonic_ns()
-        hypothesis = self._decode(utterance, told=growing, words=True)
+        hypothesis = self._decode(utterance, told=growing, growing=True)
         growing.done(began_ns, self._clock.monotonic_ns())
         if hypothesis is None or hypothesis.rejected or not hypothesis.text.strip():
             return
@@ -302,12 +302,12 @@ class Scribe:
         return told.hypothesis if told is not None else None
 
     def _decode(
-        self, utterance: Utterance, *, told: Growing | None, words: bool | None = None
+        self, utterance: Utterance, *, told: Growing | None, growing: bool = False
     ) -> Hypothesis | None:
         """Decode with one retry; None when the engine failed twice."""
         options = self._options
-        if words is not None and words != options.words:
-            options = msgspec.structs.replace(options, words=words)
+        if growing:
+            options = msgspec.structs.replace(options, words=True, growing=True)
         draft = self._draft(utterance, told)
         for attempt in (1, 2):
             began_ns = self._clock.monotonic_ns()

@@ -85,6 +85,8 @@ class DecodeOptions(Value, frozen=True):
     beam: int = 1
     words: bool = False
     """Word times and confidences wanted."""
+    growing: bool = False
+    """More sound will follow: a text that only seems unsure is not worth a second look."""
 
 
 class DecodeCost(Value, frozen=True):

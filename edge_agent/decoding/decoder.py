@@ -142,9 +142,12 @@ class Decoder:
         rule = self._rule(said)
         heard = self._first(said, options, history)
         for view in rule.views(said.seconds)[1:]:
-            if not said.suspicion(heard, rule):
+            doubt = said.suspicion(heard, rule)
+            if not doubt or (options.growing and doubt not in BROKEN):
                 break
             heard = self._again(said, heard, view, options.beam)
+        if options.growing:
+            return heard
         if said.suspicion(heard, rule) in BROKEN:
             heard = self._again(said, heard, "full", _FALLBACK_BEAM)
         if said.suspicion(heard, rule) in BROKEN:

@@ -43,6 +43,21 @@ def test_a_slow_decode_widens_the_interval() -> None:
     assert growing.due_ns == 2900 * MS
 
 
+def test_talkers_share_the_time() -> None:
+    """Three at once are told at a third of the pace that one could be told at."""
+    partials = Partials(CONFIG)
+    for channel in range(3):
+        partials.started(channel, 0)
+    growing = partials.growing(0)
+    assert growing is not None
+    growing.done(400 * MS, 600 * MS)
+    assert growing.due_ns == 1_600 * MS
+    partials.ended(1)
+    partials.ended(2)
+    growing.done(1_600 * MS, 1_800 * MS)
+    assert growing.due_ns == 2_100 * MS
+
+
 def test_the_channel_that_waited_longest_goes_first() -> None:
     """Fair between streams."""
     partials = Partials(CONFIG)

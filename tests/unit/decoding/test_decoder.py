@@ -202,3 +202,23 @@ def test_a_single_word_begins_with_the_padded_view(tokenizer: Tokenizer) -> None
     decoder.transcribe(PCM[:8000], options=DecodeOptions())
     decoder.transcribe(PCM, options=DecodeOptions())
     assert seen == [(1000, 0), (400, 500)]
+
+
+def test_a_growing_utterance_asks_for_no_second_opinion(tokenizer: Tokenizer) -> None:
+    """An unsure text costs one more look only when it is final; a broken one at any time."""
+
+    def unsure(mel: Mel, positions: int) -> Sound:
+        return _say(tokenizer, " turn on the", flat=True)
+
+    decoder, _ = _decoder(tokenizer, unsure)
+    partial, final = (
+        decoder.transcribe(PCM, options=DecodeOptions(growing=growing)) for growing in (True, False)
+    )
+    assert (partial.cost.retries, partial.text) == (0, "turn on the")
+    assert final.cost.retries > 0
+
+    def loops(mel: Mel, positions: int) -> Sound:
+        return _say(tokenizer, " come here now please", loops=positions == 500)
+
+    decoder, _ = _decoder(tokenizer, loops)
+    assert decoder.transcribe(PCM, options=DecodeOptions(growing=True)).cost.retries == 1
