@@ -40,7 +40,7 @@ RESTART_EXIT = 75
 """Asked from afar to be started again (EX_TEMPFAIL): service managers do it on any code but 0 and 78."""
 _STOP_S = 4.5
 _ABANDON_S = 2.5
-_RETRY_S = 20.0
+_RETRY_S = 10.0
 """Between two tries to open a recogniser that cannot be opened."""
 
 _SWITCH_INTERVAL_S = 0.0005
@@ -56,8 +56,8 @@ A missing microphone or broker does not stop it: it says so, keeps everything, a
 part that hangs ends the process, for the service manager to start it again; five ends within a minute are
 followed by a minute's pause, in which the broker is told why.
 
-What is set from afar (<prefix>/<device id>/down/...) is kept in remote.json of the state directory. Asked from
-there to restart, it ends with exit code 75.
+What is set from afar (<prefix>/<device id>/down/...) is kept in remote.json of the state directory. Asked
+from there to restart, it ends with exit code 75.
 """
 
 
@@ -91,6 +91,7 @@ def _serve(config: Config, standing: Standing, state: Path, stop: threading.Even
     from edge_agent.audio.open import open_source
     from edge_agent.clock import SystemClock
     from edge_agent.starts import Starts
+    from edge_agent.supervise import StartPlan
 
     clock = SystemClock()
     # The last process's report would pass for this one's.
@@ -99,6 +100,8 @@ def _serve(config: Config, standing: Standing, state: Path, stop: threading.Even
         open_source(name, channels=config.audio.channels, clock=clock).close()
     starts = Starts(runtime_dir(), clock)
     plan = starts.begin()
+    if not _managed():
+        plan = StartPlan()  # who starts it by hand wants what is configured, now
     if plan.hold_s:
         _hold(config, state, stop, f"held for {plan.hold_s:.0f} s: it {plan.reason}", plan.hold_s)
     cause = "it could not start"
@@ -134,8 +137,8 @@ def _open(
     from edge_agent.spare import Spares
 
     wish = wish_of(config, models_dir())
-    managed = "NOTIFY_SOCKET" in os.environ
-    while True:
+    managed = _managed()
+    while not stop.is_set():
         notify(STATUS="opening the model")
         try:
             return Spares(
@@ -155,8 +158,12 @@ def _open(
                 raise
             _log.error("recognition cannot be opened", extra={"cause": str(error)})
             _hold(config, state, stop, f"recognition cannot be opened: {error}", _RETRY_S)
-        if stop.is_set():
-            return None
+    return None
+
+
+def _managed() -> bool:
+    """True under a service manager, which starts it again when it ends."""
+    return "NOTIFY_SOCKET" in os.environ
 
 
 def _hold(config: Config, state: Path, stop: threading.Event, reason: str, seconds: float) -> None:

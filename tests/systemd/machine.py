@@ -58,6 +58,7 @@ class Machine:
         config: text of /etc/edge-agent/agent.toml.
         drop_in: added to the unit.
         start: start the agent at boot.
+        installed: a root with the package in it, booted as it is, instead of an overlay of this machine's.
         files: path -> text of further files, made before the boot.
     """
 
@@ -68,11 +69,13 @@ class Machine:
         *,
         drop_in: str = "",
         start: bool = True,
+        installed: Path | None = None,
         files: dict[str, str] | None = None,
     ) -> None:
         self._place, self._config, self._start = place, config, start
         self._drop_in, self._files = drop_in, files or {}
-        self.root = place / "root"
+        self._installed = installed
+        self.root = place / "root" if installed is None else installed
         self.booted_s = 0.0
         """Seconds from the start of the first process until it answered."""
         self.began = 0.0
@@ -83,8 +86,13 @@ class Machine:
         if reason:
             pytest.skip(reason)
         try:
-            self._mount()
-            self._furnish()
+            if self._installed is None:
+                self._mount()
+                self._furnish()
+            else:
+                self._place.mkdir(parents=True, exist_ok=True)
+                for path, text in (("etc/edge-agent/agent.toml", self._config), *self._files.items()):
+                    self._write(path, text)
             self._boot()
         except BaseException:
             self.__exit__()
@@ -100,7 +108,7 @@ class Machine:
             except subprocess.TimeoutExpired:
                 self._nspawn.kill()
                 self._nspawn.wait(10)
-        for place in (self.root, self._place):
+        for place in (self.root, self._place) if self._installed is None else ():
             subprocess.run(["umount", "--lazy", str(place)], check=False, capture_output=True)
 
     def run(self, *command: str, check: bool = True, timeout_s: float = 60) -> str:
@@ -117,6 +125,10 @@ class Machine:
         if check and done.returncode:
             raise AssertionError(f"{' '.join(command)}: {done.returncode}: {done.stdout}")
         return done.stdout
+
+    def outside(self, path: str) -> Path:
+        """Where a path of the machine is for us, as its own processes see it."""
+        return Path(f"/proc/{self._leader}/root{path}")
 
     def show(self, name: str, unit: str = "edge-agent") -> str:
         """One property of a unit."""
@@ -207,7 +219,7 @@ class Machine:
                 "-D",
                 str(self.root),
                 "--",
-                "--unit=edge-test.target",
+                "--unit=edge-test.target" if self._installed is None else "--unit=multi-user.target",
             ],
             stdin=subprocess.DEVNULL,
             stdout=log,

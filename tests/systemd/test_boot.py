@@ -234,3 +234,44 @@ def test_five_deaths_in_a_minute_are_followed_by_a_pause_that_is_told(
             f"the next final {finals(subscriber, held)[0] - held:.0f} s later"
         )
         assert box.show("NRestarts") == "5"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_an_engine_that_crashes_is_tried_smaller_and_then_replaced_by_the_fallback(
+    tmp_path: Path, broker: PrivateBroker, subscriber: Subscriber, tell: Tell
+) -> None:
+    """A segmentation fault inside a decode, twice: the second restart serves with the fallback profile."""
+    with Machine(tmp_path / "machine", config(broker)) as box:
+        box.wait(lambda: finals(subscriber, 0), 60, "a first final")
+        began = time.monotonic()
+        for crashes in (1, 2):
+            box.wait(lambda n=crashes: box.said().count("listening source=") == n, 60, "listening")
+            crash_in_a_decode(box)
+            box.wait(lambda n=crashes: box.show("NRestarts") == str(n), 30, "a restart")
+        box.wait(lambda: "cpu-minimal" in served_since(subscriber, began), 60, "a final by the fallback")
+        first = next(m.at for m in subscriber.on("/transcript/final") if m.body["profile"] == "cpu-minimal")
+        tell(f"first of two crashes to a final by the fallback: {first - began:.1f} s")
+        assert "2 times, last: it was killed or crashed while it was decoding" in reasons(subscriber)
+        assert states(subscriber)[-1] == "degraded"
+
+
+def crash_in_a_decode(box: Machine) -> None:
+    """SIGSEGV at a moment at which the agent's own mark says that the engine works."""
+    mark = box.outside("/run/edge-agent/engine.busy")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if mark.read_bytes() == b"\1":
+            box.run("systemctl", "kill", "--kill-whom=main", "-s", "STOP", "edge-agent")
+            if mark.read_bytes() == b"\1":
+                box.run("systemctl", "kill", "--kill-whom=main", "-s", "SEGV", "edge-agent")
+                box.run("systemctl", "kill", "--kill-whom=main", "-s", "CONT", "edge-agent", check=False)
+                return
+            box.run("systemctl", "kill", "--kill-whom=main", "-s", "CONT", "edge-agent")
+        time.sleep(0.005)
+    raise AssertionError("the engine was never at work")
+
+
+def served_since(subscriber: Subscriber, moment: float) -> set[str]:
+    """Profiles of the finals after a moment."""
+    return {m.body["profile"] for m in subscriber.on("/transcript/final") if m.at > moment}

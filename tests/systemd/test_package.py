@@ -1,0 +1,57 @@
+"""Install one package on a bare Debian, boot: the kiosk listens."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from edge_agent.mqtt.private_broker import PrivateBroker
+from tests.bare_root import APT, Root, bare, package, root
+from tests.broker import Subscriber
+from tests.systemd.machine import Machine, missing
+from tests.systemd.test_boot import WORDS, finals, reasons, states, tell
+
+__all__ = ["bare", "package", "root", "tell"]
+"""Fixtures."""
+
+
+def settings(broker: PrivateBroker, name: str) -> str:
+    source = "file:/opt/checkout/edge_agent/samples/find_a_way_out.flac?loop=1"
+    return f'[device]\nid = "{name}"\n[mqtt]\nurl = "{broker.url}"\n[audio]\nsource = "{source}"\n'
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_one_package_one_boot_and_it_listens(
+    root: Root, package: Path, tmp_path: Path, broker: PrivateBroker, subscriber: Subscriber, tell: object
+) -> None:
+    """Enabled by its installation; it says that it waits for its model; two microphones, two instances."""
+    if missing():
+        pytest.skip(missing())
+    root.run("apt-get", "-qq", "update")
+    root.run(*APT, "install", "systemd", "systemd-sysv", f"/opt/packages/{package.name}")
+    # No network is to be needed for models here: the service that would fetch them is kept quiet.
+    quiet = "[Service]\nExecStart=\nExecStart=/bin/true\n"
+    offline = {
+        "etc/edge-agent/lobby.toml": settings(broker, "lobby"),
+        "etc/systemd/system/edge-agent-models.service.d/t.conf": quiet,
+    }
+    with Machine(tmp_path / "m", settings(broker, "box"), installed=root.place, files=offline) as box:
+        box.wait(lambda: "models pull" in reasons(subscriber), 30, "what it waits for, on the broker")
+        assert states(subscriber)[-1] == "degraded"
+        assert box.show("User") == "edge-agent"
+        put_there = time.monotonic()
+        box.run("edge-agent", "models", "import", "whisper-base", "/opt/models/whisper-base/source")
+        box.run("systemctl", "start", "edge-agent-models")
+        box.wait(lambda: finals(subscriber, put_there), 60, "a first final")
+        tell(f"model imported to the first final: {finals(subscriber, put_there)[0] - put_there:.1f} s")  # type: ignore[operator]
+        assert subscriber.on("/transcript/final")[0].body["text"] == WORDS
+        box.run("systemctl", "start", "edge-agent@lobby")
+        box.wait(
+            lambda: [m for m in subscriber.on("/transcript/final") if m.topic.startswith("edge/lobby/")],
+            60,
+            "a final of the second microphone",
+        )
+        assert box.run("systemctl", "--failed", "--no-legend", "--plain").strip() == ""
