@@ -2,6 +2,11 @@
 
 The model takes 512 new samples with the 64 before them and a recurrent state; both are carried here. Running
 it on the CPU everywhere keeps the ears working when an accelerator does not.
+
+Left to itself the model goes deaf: after a loud voice it misses a quiet one for seconds, because its state
+keeps the loud one for as long as the room is not digitally silent. Two things keep it awake, both measured by
+tests/benchmarks/vad_recall.py: it hears every channel at about the same loudness, and while nobody speaks its
+state returns to that of a quiet room.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.audio.level import Leveller
 from edge_agent.errors import EngineError, EngineLoadFailed
 from edge_agent.types import FRAME_SAMPLES, SAMPLE_RATE_HZ
 
@@ -20,6 +26,8 @@ _CONTEXT = 64
 _REST_FRAMES = 16
 _ROOM_LEVEL = 0.0003  # -70 dBFS
 _STILL_FRAMES = 10  # 320 ms of exact zeros: the model need not look at more
+_NOBODY = 0.35  # Silero's own bound of silence
+_RETURN = 0.03  # of the way to rest, each frame without speech: half of it in 0.7 s
 
 
 class Vad:
@@ -38,13 +46,14 @@ class Vad:
             "sr": np.array(SAMPLE_RATE_HZ, np.int64),
         }
         self._rested = self._feeds["state"]
+        self._unrest = np.empty_like(self._rested)
+        self._leveller = Leveller(streams)
         self._still = 0
         self._silent = np.zeros(streams, np.float32)
 
     def reset(self) -> None:
         """Forget what was heard; for use after a gap."""
-        self._input[:] = 0
-        self._feeds["state"] = self._rested
+        self._rest()
         self._still = 0
 
     def probability(self, frame: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -55,22 +64,34 @@ class Vad:
         if not frame.any():
             self._still += 1
             if self._still > _STILL_FRAMES:
-                self._input[:] = 0
-                self._feeds["state"] = self._rested
+                self._rest()
                 return self._silent
         else:
             self._still = 0
         self._input[:, :_CONTEXT] = self._input[:, FRAME_SAMPLES:]
-        self._input[:, _CONTEXT:] = frame.T
+        np.multiply(frame.T, self._leveller.gain(frame), out=self._input[:, _CONTEXT:])
         try:
-            speech, self._feeds["state"] = self._session.run(None, self._feeds)
+            speech, state = self._session.run(None, self._feeds)
         except _failures() as error:
             raise EngineError(
                 f"the voice activity model failed: {error}",
                 remedy="restart; if it stays, reinstall onnxruntime",
             ) from error
+        self._feeds["state"] = self._calmed(state, speech)
         probabilities: NDArray[np.float32] = speech[:, 0]
         return probabilities
+
+    def _calmed(self, state: NDArray[np.float32], speech: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The state, of channels in which nobody speaks a little nearer to rest."""
+        np.subtract(self._rested, state, out=self._unrest)
+        self._unrest *= np.where(speech < _NOBODY, np.float32(_RETURN), np.float32(0))
+        state += self._unrest
+        return state
+
+    def _rest(self) -> None:
+        self._input[:] = 0
+        self._feeds["state"] = self._rested
+        self._leveller.reset()
 
 
 def _open_session() -> Any:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,27 @@ def test_speech_is_told_from_noise() -> None:
     assert np.mean(probabilities(Vad(), a_sentence()) > 0.5) > 0.5
     hiss = (np.random.default_rng(3).standard_normal(32_000) * 0.02).astype(np.float32)
     assert np.max(probabilities(Vad(), hiss)) < 0.5
+
+
+def test_a_quiet_voice_after_a_loud_one_is_heard_in_a_room_that_is_never_silent() -> None:
+    """Sixteen times quieter, 1.5 s later, over room tone: at least three quarters of what is heard alone."""
+    sentences = [read_audio(clip.path) for clip in clips(language="en") if 2.0 < clip.duration_s < 4.0][:8]
+    sentences = [sound / np.abs(sound).max() for sound in sentences]
+    rng = np.random.default_rng(1)
+    for loud, quiet in pairwise(sentences):
+        before = np.concatenate((loud, loud, np.zeros(24_000, np.float32)))
+        sound = np.concatenate((before, quiet / 16))
+        sound += (rng.standard_normal(len(sound)) * 0.003).astype(np.float32)
+        heard = probabilities(Vad(), sound)[len(before) // 512 :] > 0.5
+        assert np.count_nonzero(heard) >= 0.75 * np.count_nonzero(probabilities(Vad(), quiet) > 0.5)
+
+
+def test_a_minute_of_noise_does_not_wake_it() -> None:
+    """Room tone is raised for the model and stays noise, however long it lasts."""
+    rng = np.random.default_rng(7)
+    for level in (0.001, 0.03):
+        hiss = (rng.standard_normal(60 * 16_000) * level).astype(np.float32)
+        assert np.max(probabilities(Vad(), hiss)) < 0.5
 
 
 def test_a_reset_forgets_everything() -> None:
