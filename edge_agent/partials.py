@@ -6,7 +6,7 @@ from edge_agent.text.stabilise import Stabiliser, StabiliserConfig, Stable
 from edge_agent.types import Hypothesis, Utterance, Value
 
 _BUSY_SHARE = 0.5
-"""Partials of all channels may take at most this share of the engine's time; the interval widens beyond it."""
+"""All partials together may take at most this share of the engine's time; their interval widens beyond it."""
 
 
 class PartialConfig(Value, frozen=True):

@@ -21,6 +21,7 @@ from edge_agent.clock import Clock
 from edge_agent.engine.base import Engine
 from edge_agent.errors import EngineError
 from edge_agent.partials import Growing, PartialConfig
+from edge_agent.text.habit import Habit
 from edge_agent.text.stabilise import Stable
 from edge_agent.types import DecodeOptions, Gap, Hypothesis, Latency, Utterance, Value
 from edge_agent.work import Arrived, Early, Errand, Piece, Work, gap_of
@@ -151,6 +152,7 @@ class Scribe:
         self._totals: deque[float] = deque(maxlen=_KEPT_LATENCIES)
         self._decodes: deque[float] = deque(maxlen=_KEPT_LATENCIES)
         self._streams: dict[int, _Stream] = {}
+        self._habits: dict[int, Habit] = {}
         self._heard_s = self._spent_s = 0.0
         self._failures_in_a_row = 0
         self._thread = threading.Thread(target=self._run, name="scribe", daemon=True)
@@ -279,6 +281,9 @@ class Scribe:
         if reason:
             self._rejected[reason] += 1
             return
+        self._habits.setdefault(utterance.channel, Habit()).note(
+            hypothesis.language, hypothesis.language_probability
+        )
         self._counts["finals"] += 1
         self._totals.append(latency.total)
         self._streams.setdefault(utterance.channel, _Stream()).add(latency.total)
@@ -306,8 +311,14 @@ class Scribe:
     ) -> Hypothesis | None:
         """Decode with one retry; None when the engine failed twice."""
         options = self._options
+        habit = self._habits.get(utterance.channel)
+        usual = habit.usual if habit is not None else ""
         if growing:
+            last = told.hypothesis if told is not None else None
+            usual = usual or (last.language if last is not None else "")
             options = msgspec.structs.replace(options, words=True, growing=True)
+        if usual and options.language == "auto":
+            options = msgspec.structs.replace(options, usual_language=usual)
         draft = self._draft(utterance, told)
         for attempt in (1, 2):
             began_ns = self._clock.monotonic_ns()

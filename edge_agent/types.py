@@ -36,6 +36,8 @@ class Gap(Value, frozen=True):
     duration_ms: float
     cause: GapCause
     channel: int = 0
+    id: str = ""
+    """Of the utterance that it stands for; empty: it stands for none."""
 
 
 class Utterance(Value, frozen=True):
@@ -79,6 +81,8 @@ class DecodeOptions(Value, frozen=True):
     """BCP-47 primary tag, or "auto"."""
     allowed_languages: tuple[str, ...] = ()
     """With language "auto": detection chooses among these; empty means all."""
+    usual_language: str = ""
+    """With language "auto": what was spoken lately; only a clear utterance is taken for another one."""
     task: Literal["transcribe", "translate"] = "transcribe"
     prompt: str = ""
     terms: tuple[str, ...] = ()

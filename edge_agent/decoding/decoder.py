@@ -101,7 +101,9 @@ class Decoder:
         self._look(said)
         probability = 1.0
         if _asked(options) is None and self.steps.abilities.multilingual:
-            probability = said.detect(frozenset(map(_primary, options.allowed_languages)))
+            probability = said.detect(
+                frozenset(map(_primary, options.allowed_languages)), options.usual_language
+            )
             self._look(said)
         heard, flags = self._hear(said, options, draft)
         return self._finish(said, heard, options, flags, probability)

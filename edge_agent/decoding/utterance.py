@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from edge_agent.decoding import context, features, guards
+from edge_agent.decoding import context, features, guards, languages
 from edge_agent.decoding.context import Rule, Window
 from edge_agent.decoding.drafts import Draft
 from edge_agent.decoding.meter import Meter
@@ -70,12 +70,11 @@ class Utterance:
         self.window = window
         self.meter.context_s = window.seconds
 
-    def detect(self, allowed: frozenset[str]) -> float:
-        """Set the language to the likeliest of `allowed` (empty: of all); its probability."""
+    def detect(self, allowed: frozenset[str], usual: str = "") -> float:
+        """Set the language to one of `allowed` (empty: any), the usual one when in doubt; its probability."""
         with self.meter.during("decode"):
             ranked = self._steps.detect_language(self._encoded)
-        fit = [pair for pair in ranked if pair[0] in allowed] or list(ranked) or [(self.language, 1.0)]
-        self.language, probability = fit[0]
+        self.language, probability = languages.choose(ranked, allowed, usual) or (self.language, 1.0)
         return probability
 
     def generate(self, beam: int = 1, *, temperature: float = 0.0, max_new: int = 0) -> Heard:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -215,3 +216,31 @@ def test_what_is_heard_early_is_told_while_the_endpoint_waits() -> None:
     assert told == ["heard 300"]
     assert book.entries == []
     worker.stop(5)
+
+
+class AskedEngine(Engine):
+    """Notes what language it was told to expect; hears the one it is told to hear."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.expected: list[str] = []
+        self.language = "zh"
+
+    def transcribe(self, pcm, *, options, draft=None) -> Hypothesis:
+        self.expected.append(options.usual_language)
+        heard = super().transcribe(pcm, options=options, draft=draft)
+        return msgspec.structs.replace(heard, language=self.language, language_probability=0.9)
+
+
+def test_each_channel_has_a_language_it_is_used_to() -> None:
+    """After two finals it is expected; another channel, and a fixed language, know nothing of it."""
+    engine = AskedEngine()
+    worker = Scribe(engine, options=DecodeOptions(language="auto"), commit=Book(), clock=CLOCK)
+    worker.start()
+    for channel in (0, 0, 0, 1):
+        worker.work.final(utterance(100, channel=channel))
+    assert worker.work.wait_idle(5)
+    worker.set_options(DecodeOptions(language="de"))
+    worker.work.final(utterance(100))
+    worker.stop(5)
+    assert engine.expected == ["", "", "zh", "", ""]
