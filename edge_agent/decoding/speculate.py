@@ -2,9 +2,9 @@
 
 The idea is SpecASR's (arXiv 2507.18181): a draft of the same sound stays aligned with what the model hears
 even after a wrong token, so the rest of a draft is worth keeping. Differences: one scoring pass tells each
-token's probability, not the best token. Above 0.5 a token is the best one, proven. Below, the engine settles
-it by generating a few tokens from there. What comes out is what greedy decoding gives on the same encoder
-output.
+token's probability, not the best token. Above 0.5 a token is the best one, proven. Below, one pass of a
+sharpened decoder proves it (`Steps.prove`), and what is left in doubt the engine settles by generating a few
+tokens from there. What comes out is what greedy decoding gives on the same encoder output.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ _TIE = 0.3
 """Nats between two tokens that rounding in int8 decides either way; then the draft's token stays."""
 _CALL_COST, _PREFIX_COST, _TOKEN_COST, _PASS_COST = 4.0, 0.1, 1.3, 3.0
 """In plain token steps: a continuation, each token before it, each token of it, a scoring pass."""
+_HOPELESS = 0.05
+"""A first doubtful token below this is nearly always wrong: a proof would be a pass for nothing."""
 _WINDOW_BACK, _WINDOW_AHEAD = 2, 8
 """Where, around the place of a wrong token, the draft is searched for what the engine wrote instead."""
 
@@ -90,6 +92,25 @@ class _Run:
             found.append(len(tokens))
         return found
 
+    def unproven(self, scored: Scored, tokens: Sequence[int], doubts: list[int]) -> list[int]:
+        """The doubtful places that the sharpened decoder does not prove either."""
+        if not doubts or self.tau < EXACT or not self.steps.abilities.proves:
+            return doubts
+        first = doubts[0]
+        chance = scored.probabilities[first] if first < len(tokens) else scored.end_probability
+        if chance is None or chance < _HOPELESS:
+            return doubts
+        self.passes += 1
+        proof = self.steps.prove(self.encoded, self.prompt, tokens)
+        forbidden = self.steps.abilities.suppressed
+        return [
+            place
+            for place in doubts
+            if proof[place] <= EXACT
+            or (place < len(tokens) and tokens[place] in forbidden)
+            or (place == 0 and tokens and tokens[0] in self.steps.abilities.suppressed_first)
+        ]
+
     def finish(self, tokens: Sequence[int]) -> Outcome:
         """Keep `tokens`, generate the rest."""
         rest = self.generate(tokens, self.max_new - len(tokens))
@@ -133,7 +154,7 @@ def verify(
     tokens = list(draft[: max_new - 1])
     for _ in range(_MAX_PASSES):
         scored = run.score(tokens)
-        doubts = run.doubts(scored, tokens, sure)
+        doubts = run.unproven(scored, tokens, run.doubts(scored, tokens, sure))
         if not doubts:
             return run.outcome(tokens, ended=True, avg_logprob=mean_logprob(scored), scored=scored)
         settled = _settle(run, tokens, doubts, scored)

@@ -29,6 +29,8 @@ class Abilities(Value, frozen=True):
     """`score` judges the end of the text."""
     fast_prefix: bool = False
     """`generate` takes a text prefix in one pass instead of one step a token."""
+    proves: bool = False
+    """`prove` tells whether tokens are the best ones."""
     notes: tuple[str, ...] = ()
 
 
@@ -93,6 +95,13 @@ class Steps(Protocol):
 
     def score(self, encoded: Encoded, prompt: Sequence[int], tokens: Sequence[int], frames: int) -> Scored:
         """Probability of each of `tokens` after `prompt`, and their place in the first `frames` features."""
+        ...
+
+    def prove(self, encoded: Encoded, prompt: Sequence[int], tokens: Sequence[int]) -> tuple[float, ...]:
+        """For each of `tokens` and the end after them: above 0.5 it is the best choice, proven.
+
+        One pass; only where `abilities.proves`. Choices within a few per cent of each other prove neither.
+        """
         ...
 
     def detect_language(self, encoded: Encoded) -> tuple[tuple[str, float], ...]:

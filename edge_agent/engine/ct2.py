@@ -94,6 +94,9 @@ def _open(config: EngineConfig) -> tuple[Any, Ct2Steps, Tokenizer]:
     tokenizer = Tokenizer(config.model_dir)
     layout = read_layout(config.model_dir)
     facts = _model_config(config.model_dir)
+    judge = None
+    if layout.judge and config.device == "cpu":
+        judge = _load(msgspec.structs.replace(config, model_dir=config.model_dir / layout.judge))
     abilities = Abilities(
         mels=int(model.n_mels),
         multilingual=bool(model.is_multilingual),
@@ -102,8 +105,9 @@ def _open(config: EngineConfig) -> tuple[Any, Ct2Steps, Tokenizer]:
         suppressed_first=frozenset(layout.tokens(facts["suppress_ids_begin"])),
         scores_end=layout.end_mirror is not None,
         fast_prefix=layout.parallel_prefix and config.device == "cpu",
+        proves=judge is not None,
     )
-    steps = Ct2Steps(model, layout, abilities)
+    steps = Ct2Steps(model, layout, abilities, judge)
     prompt = tokenizer.sot_sequence(abilities.languages[0])
     steps.abilities = prove(steps, layout, prompt, tokenizer.special.eot)
     return model, steps, tokenizer
@@ -166,7 +170,7 @@ def _load_remedy(config: EngineConfig, message: str) -> str:
         return f"use one of {', '.join(known)}"
     if "CUDA" in message or "device" in message:
         return 'use device "cpu"'
-    return "fetch it again with: edge-agent models pull --force"
+    return "fetch it again with: edge-agent models pull"
 
 
 def _model_config(model_dir: Path) -> dict[str, list[int]]:
@@ -177,7 +181,7 @@ def _model_config(model_dir: Path) -> dict[str, list[int]]:
     except (OSError, msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
         raise EngineLoadFailed(
             f"{path} does not describe a Whisper model: {error}",
-            remedy="fetch it again with: edge-agent models pull --force",
+            remedy="fetch it again with: edge-agent models pull",
         ) from error
 
 

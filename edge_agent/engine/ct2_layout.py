@@ -15,7 +15,7 @@ import msgspec
 from edge_agent.errors import EngineLoadFailed
 from edge_agent.types import Value
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Layout(Value, frozen=True):
@@ -31,6 +31,8 @@ class Layout(Value, frozen=True):
     """Rows that exist only for the library's sake and are never generated."""
     parallel_prefix: bool = False
     """The library takes every text token for a task token and reads a prefix in one pass."""
+    judge: str = ""
+    """Directory, below the model's, of its sharpened decoder; empty: there is none."""
 
     def rows(self, tokens: Iterable[int]) -> list[int]:
         """Token ids as rows."""
@@ -59,6 +61,7 @@ class _Prepared(msgspec.Struct, frozen=True):
     eot_mirror: int | None = None
     layout: str = "plain"
     suppress: tuple[int, ...] = ()
+    judge: str = ""
 
 
 def read_layout(model_dir: Path) -> Layout:
@@ -84,4 +87,5 @@ def read_layout(model_dir: Path) -> Layout:
         end_mirror=prepared.eot_mirror,
         suppressed_rows=prepared.suppress,
         parallel_prefix=prepared.layout == "parallel-prefix",
+        judge=prepared.judge,
     )

@@ -25,22 +25,27 @@ _TOLERANCE = 0.02
 def prove(steps: Ct2Steps, layout: Layout, prompt: list[int], eot: int) -> Abilities:
     """The abilities of `steps` less those that did not prove themselves, with a note on each."""
     abilities = steps.abilities
-    if not (abilities.scores_end or abilities.fast_prefix):
+    if not (abilities.scores_end or abilities.fast_prefix or abilities.proves):
         return abilities
     mel = log_mel(reference_sound(), abilities.mels)
     notes = list(abilities.notes)
-    ends = prefix = False
+    ends = prefix = proves = False
     try:
         encoded = steps.encode(fit(mel, _FRAMES, padding=silence_value(mel)))
         ends = abilities.scores_end and _judges_end(steps, layout, encoded, prompt, eot)
         prefix = abilities.fast_prefix and _reads_prefix(steps, encoded, prompt)
+        proves = abilities.proves and _proves(steps, encoded, prompt)
     except EngineError as error:
         notes.append(error.cause)
     if abilities.scores_end and not ends:
         notes.append("the scoring pass does not judge the end of text: drafts cost more")
     if abilities.fast_prefix and not prefix:
         notes.append("a text prefix is not read in one pass: drafts cost more")
-    return msgspec.structs.replace(abilities, scores_end=ends, fast_prefix=prefix, notes=tuple(notes))
+    if abilities.proves and not proves:
+        notes.append("the judge and the model disagree: drafts cost more")
+    return msgspec.structs.replace(
+        abilities, scores_end=ends, fast_prefix=prefix, proves=proves, notes=tuple(notes)
+    )
 
 
 def _judges_end(steps: Ct2Steps, layout: Layout, encoded: Encoded, prompt: list[int], eot: int) -> bool:
@@ -65,3 +70,16 @@ def _reads_prefix(steps: Ct2Steps, encoded: Encoded, prompt: list[int]) -> bool:
     chances = steps.score(encoded, prompt, plain, 100).probabilities
     place = max(range(1, len(plain)), key=lambda at: chances[at])
     return steps.generate(encoded, prompt, prefix=plain[:place], max_new=1).tokens == plain[place : place + 1]
+
+
+def _proves(steps: Ct2Steps, encoded: Encoded, prompt: list[int]) -> bool:
+    """The judge confirms plain generation's tokens where it was sure, and rejects a wrong one."""
+    plain = steps.generate(encoded, prompt, max_new=_TOKENS).tokens
+    if len(plain) < 2:
+        return False
+    chances = steps.score(encoded, prompt, plain, 100).probabilities
+    judged = steps.prove(encoded, prompt, plain)
+    if not all(sure > 0.5 for sure, chance in zip(judged, chances, strict=False) if chance > 0.5):
+        return False
+    wrong = next(token for token in plain[1:] + plain[:1] if token != plain[0])
+    return steps.prove(encoded, prompt, [wrong])[0] < 0.5

@@ -16,14 +16,17 @@ from edge_agent.errors import EngineError
 
 MAX_LENGTH = 448
 """Positions of Whisper's decoder."""
+_LEAST_FRAMES = 2
+"""Features the scoring pass is told of where nobody wants word times."""
 
 
 class Ct2Steps:
     """Drives one `ctranslate2.models.Whisper`; safe to share between as many threads as it has workers."""
 
-    def __init__(self, model: Any, layout: Layout, abilities: Abilities) -> None:
+    def __init__(self, model: Any, layout: Layout, abilities: Abilities, judge: Any = None) -> None:
         self.abilities = abilities
         self._model = model
+        self._judge = judge
         self._layout = layout
         self._suppress = layout.suppress(abilities.suppressed)
         self._silence = Silence(abilities.mels, self._encode_to_memory)
@@ -84,6 +87,14 @@ class Ct2Steps:
             end_probability=None if mirror is None else probabilities[-1],
             path=tuple((int(token), int(place)) for token, place in result.alignments),
         )
+
+    def prove(self, encoded: Encoded, prompt: Sequence[int], tokens: Sequence[int]) -> tuple[float, ...]:
+        if self._judge is None or self._layout.end_mirror is None:
+            raise EngineError("this model has no judge", remedy="prepare it again with: models prepare")
+        given = [*self._layout.rows(tokens), self._layout.end_mirror]
+        start = self._layout.rows(prompt[:-1])
+        result = _call(self._judge.align, encoded, start, [given], _LEAST_FRAMES)[0]
+        return tuple(result.text_token_probs)
 
     def detect_language(self, encoded: Encoded) -> tuple[tuple[str, float], ...]:
         if not self.abilities.multilingual:

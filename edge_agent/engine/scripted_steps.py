@@ -89,6 +89,14 @@ class ScriptedSteps:
             path=tuple((place, place * step) for place in range(len(tokens) + 1)),
         )
 
+    def prove(self, encoded: Encoded, prompt: Sequence[int], tokens: Sequence[int]) -> tuple[float, ...]:
+        self.calls.append("prove")
+        encoded = _after(encoded, prompt)
+        best = [_next(encoded, tokens[:place])[0] for place in range(len(tokens) + 1)]
+        return tuple(
+            0.99 if token == choice else 0.01 for token, choice in zip([*tokens, None], best, strict=True)
+        )
+
     def detect_language(self, encoded: Encoded) -> tuple[tuple[str, float], ...]:
         self.calls.append("detect_language")
         others = [(code, 0.02) for code in self.abilities.languages if code != encoded.language]

@@ -11,7 +11,7 @@ from edge_agent.errors import ModelError
 from edge_agent.types import Value
 
 PREPARED = "prepared.json"
-FORMAT = 1
+FORMAT = 2
 """Raised when prepared files of an older programme must be made again."""
 
 
@@ -31,6 +31,8 @@ class Prepared(Value, frozen=True):
     """Row that repeats the end-of-text row, or none."""
     suppress: tuple[int, ...]
     """Rows the caller must add to the suppressed ones in every `generate`."""
+    judge: str = ""
+    """Directory of the judge below this one; empty: none was made."""
 
 
 def read_prepared(directory: Path) -> Prepared | None:

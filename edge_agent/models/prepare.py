@@ -10,6 +10,7 @@ What is in it:
 - `config.json`: `suppress_ids`, `suppress_ids_begin` and `lang_ids` as ROWS, as the library reads them; the
   mirror is among the suppressed.
 - `prepared.json`: see `edge_agent.models.manifest.Prepared`.
+- `judge/`: a model directory of its own, see `edge_agent.models.judge`; same rows, same ids.
 - `manifest.json`: sizes, digests and times of all of these.
 
 How a caller uses `prepared.json`:
@@ -52,14 +53,15 @@ from numpy.typing import NDArray
 from edge_agent.decoding.bpe import repaired
 from edge_agent.decoding.vocabulary import Vocabulary, load_vocabulary
 from edge_agent.errors import DiskFull, ModelError
-from edge_agent.models.files import locked, put_in_place, sha256_of, sync_file
+from edge_agent.models import judge
+from edge_agent.models.files import locked, put_in_place, sha256_of, sync_dir, sync_file
 from edge_agent.models.manifest import FORMAT, PREPARED, Prepared
 from edge_agent.models.rows import Layout, Rows, arrange
 from edge_agent.models.seal import check, seal
 from edge_agent.models.store import ModelStore
 from edge_agent.models.weights import WeightsReader, WeightsWriter, is_quantised, open_weights, quantise_rows
 
-DEFAULT_LAYOUT: Layout = "plain"
+DEFAULT_LAYOUT: Layout = "parallel-prefix"
 _EMBEDDINGS = "decoder/embeddings/weight"
 _CARRIED = ("preprocessor_config.json",)
 """Files copied as they are where the source has them."""
@@ -110,9 +112,12 @@ def _make(name: str, source: Path, digests: dict[str, str], staging: Path, layou
     for carried in _CARRIED:
         if (source / carried).exists():
             shutil.copyfile(source / carried, staging / carried)
-    files = {path.name: sha256_of(path) for path in sorted(staging.iterdir())}
-    _write_json(staging / PREPARED, msgspec.to_builtins(_describe(name, digests, files, rows), str_keys=True))
-    for path in staging.iterdir():
+    judged = _write_judge(staging)
+    paths = sorted(path for path in staging.rglob("*") if path.is_file())
+    files = {path.relative_to(staging).as_posix(): sha256_of(path) for path in paths}
+    described = msgspec.structs.replace(_describe(name, digests, files, rows), judge=judged)
+    _write_json(staging / PREPARED, msgspec.to_builtins(described, str_keys=True))
+    for path in (*paths, staging / PREPARED):
         sync_file(path)
     seal(staging, name, {**files, PREPARED: sha256_of(staging / PREPARED)})
 
@@ -153,6 +158,26 @@ def _write_weights(source: Path, target: Path, rows: Rows, vocabulary: Vocabular
             writer.add(name, array)
         writer.finish(reader.aliases())
     return layers, heads
+
+
+def _write_judge(prepared: Path) -> str:
+    """Make the judge from the prepared files; answers its directory, or nothing when too large."""
+    directory = prepared / judge.DIRECTORY
+    directory.mkdir()
+    with open_weights(prepared / "model.bin") as reading, (directory / "model.bin").open("wb") as writing:
+        reader = WeightsReader(reading)
+        writer = WeightsWriter(writing, reader.header)
+        for name, array in reader.variables():
+            if judge.wanted(name):
+                writer.add(name, judge.sharpened(name, array))
+        writer.finish(reader.aliases())
+    if (directory / "model.bin").stat().st_size > judge.MAX_BYTES:
+        shutil.rmtree(directory)
+        return ""
+    for name in ("config.json", "vocabulary.json"):
+        shutil.copyfile(prepared / name, directory / name)
+    sync_dir(directory)
+    return judge.DIRECTORY
 
 
 def _config(published: dict[str, Any], rows: Rows, shape: tuple[int, int]) -> dict[str, Any]:

@@ -31,7 +31,10 @@ Models are told apart by content: every file has a size and a sha256, and any so
 
 Models live in EDGE_AGENT_MODELS, else in models/ of the state directory."""
 
-_LAYOUT_HELP = "parallel-prefix lets the engine go on after a known beginning in one pass (default: plain)"
+_LAYOUT_HELP = (
+    "parallel-prefix (default) lets the engine go on after a known beginning in one pass; plain keeps the "
+    "published order of rows"
+)
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -65,7 +68,9 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     prepare = action("prepare", "make the form this device loads anew (done by pull)")
     prepare.add_argument("name")
-    prepare.add_argument("--layout", choices=("plain", "parallel-prefix"), default="plain", help=_LAYOUT_HELP)
+    prepare.add_argument(
+        "--layout", choices=("plain", "parallel-prefix"), default="parallel-prefix", help=_LAYOUT_HELP
+    )
     parser.set_defaults(run=run)
 
 

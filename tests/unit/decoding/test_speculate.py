@@ -13,7 +13,7 @@ TOKENS = st.lists(st.integers(1, 12), max_size=30).map(tuple)
 
 
 def _steps(
-    *, fast: bool = True, ends: bool = True, suppressed: frozenset[int] = frozenset()
+    *, fast: bool = True, ends: bool = True, proves: bool = False, suppressed: frozenset[int] = frozenset()
 ) -> ScriptedSteps:
     abilities = Abilities(
         mels=80,
@@ -23,6 +23,7 @@ def _steps(
         suppressed_first=frozenset({0}),
         scores_end=ends,
         fast_prefix=fast,
+        proves=proves,
     )
     return ScriptedSteps(abilities, lambda mel, positions: Sound(tokens=()))
 
@@ -33,12 +34,13 @@ def _steps(
     weak=st.frozensets(st.integers(0, 30), max_size=6),
     fast=st.booleans(),
     ends=st.booleans(),
+    proves=st.booleans(),
 )
 def test_the_result_is_greedys(
-    truth: tuple[int, ...], draft: tuple[int, ...], weak: frozenset[int], fast: bool, ends: bool
+    truth: tuple[int, ...], draft: tuple[int, ...], weak: frozenset[int], fast: bool, ends: bool, proves: bool
 ) -> None:
     """Whatever the draft, the tokens and the end are those of plain greedy decoding."""
-    steps = _steps(fast=fast, ends=ends)
+    steps = _steps(fast=fast, ends=ends, proves=proves)
     sound = Sound(tokens=truth, weak=weak)
     plain = steps.generate(sound, [0], max_new=60)
     found = verify(steps, sound, [0], draft, frames=100, max_new=60)
@@ -57,6 +59,23 @@ def test_a_slightly_wrong_draft_gives_greedys_words(
     steps = _steps()
     sound = Sound(tokens=truth)
     assert verify(steps, sound, [0], draft, frames=100).tokens == truth
+
+
+def test_doubts_of_a_right_draft_cost_one_proof() -> None:
+    """However many tokens are below one half, one pass of the sharpened decoder proves them all."""
+    steps = _steps(proves=True)
+    sound = Sound(tokens=tuple(range(1, 20)), weak=frozenset({2, 5, 9, 19}))
+    found = verify(steps, sound, [0], range(1, 20), frames=100)
+    assert steps.calls == ["score", "prove"]
+    assert (found.accepted, found.passes, found.ended) == (19, 2, True)
+
+
+def test_a_hopeless_draft_is_not_worth_a_proof() -> None:
+    """Another sentence's words are seen at once; nothing is spent on proving them."""
+    steps = _steps(proves=True)
+    found = verify(steps, Sound(tokens=(1, 2, 3, 4), flat=False), [0], (9, 9, 9, 9), frames=100)
+    assert "prove" not in steps.calls
+    assert found.tokens == (1, 2, 3, 4)
 
 
 def test_a_right_draft_costs_one_pass() -> None:

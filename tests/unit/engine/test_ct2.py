@@ -155,7 +155,7 @@ def test_a_lying_manifest_falls_back_to_plain_decoding(tmp_path: Path) -> None:
     directory = tmp_path / "model"
     shutil.copytree(model_dir("whisper-tiny.en", prepared=False), directory)
     (directory / "prepared.json").write_text(
-        '{"format": 1, "ids": {}, "eot_mirror": 50000, "suppress": [50000]}'
+        '{"format": 2, "ids": {}, "eot_mirror": 50000, "suppress": [50000]}'
     )
     engine = open_engine(_config(directory))
     assert not engine.steps.abilities.scores_end
