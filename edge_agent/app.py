@@ -43,6 +43,7 @@ from edge_agent.supervise import Heartbeats, decode_limit_s
 from edge_agent.text.ending import ending
 from edge_agent.text.script import Script
 from edge_agent.types import Hypothesis, State, Utterance
+from edge_agent.unfinished import Notes
 from edge_agent.work import Work
 
 _log = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ class Agent:
             boot_id=uuid7(clock.utc_ms()),
             aside=aside,
         )
-        ledger = Ledger(
+        self._ledger = ledger = Ledger(
             self.outbox, self.courier, origin(config, device_id, recogniser), clock, on_final=on_final
         )
         self.scribe = Scribe(
@@ -127,11 +128,12 @@ class Agent:
             refine=Script(config.recognition.script),
             on_early=self._judge,
         )
+        self._notes = Notes(self.outbox, self._snapshot)
         self.ears, self.cutter = hearing(
             sources,
             clock=clock,
             config=endpoint_config(config, profile),
-            callbacks=_into(self.scribe.work, self._events),
+            callbacks=_into(self.scribe.work, self._notes, self._events),
             use_channels=config.audio.use_channels,
         )
         standing = standing or Standing(
@@ -178,6 +180,7 @@ class Agent:
 
     def start(self) -> None:
         """Warm the engine, start the threads from the outbox backwards, then say `online`."""
+        self._ledger.admit_interrupted()
         self.courier.set_info(info_facts(self._recogniser))
         (self._recogniser.engine if self._spares is None else self._spares).warm_up()
         self.control.start()
@@ -224,6 +227,7 @@ class Agent:
         """Until told to stop (True) or the time is over; does meanwhile what is asked from afar."""
         deadline_ns = self._clock.monotonic_ns() + int(timeout_s * 1e9)
         while not stop.is_set():
+            self._notes.tick(self._clock.monotonic_ns())
             if self.control.tick():
                 self._events.say("muted" if self.control.muted else "unmuted")
                 self._tell_state()
@@ -348,14 +352,16 @@ class Agent:
             _log.warning("health report not written", extra={"path": str(path), "error": str(error)})
 
 
-def _into(work: Work, events: Events) -> Callbacks:
+def _into(work: Work, notes: Notes, events: Events) -> Callbacks:
     """What the cutter tells goes into the scribe's work, and to those who want to know at once."""
 
     def started(channel: int, _start_ns: int) -> None:
         work.started(channel)
+        notes.started(channel)
         events.say("speech_start", channel=channel)
 
     def ended(utterance: Utterance) -> None:
+        notes.ended(utterance)
         work.final(utterance)
         events.say("speech_end", channel=utterance.channel, id=utterance.id)
 

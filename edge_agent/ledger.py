@@ -13,7 +13,7 @@ from edge_agent.mqtt.publisher import Courier
 from edge_agent.outbox.store import Outbox
 from edge_agent.text.assemble import finish
 from edge_agent.text.stabilise import Stable
-from edge_agent.types import Gap, Hypothesis, Latency, Utterance
+from edge_agent.types import Gap, GapCause, Hypothesis, Latency, Utterance
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ class Ledger:
         if said.rejected:
             _log.info("utterance rejected", extra={"utterance": utterance.id, "reason": said.rejected})
             if revision == 1:
+                self._outbox.forget(utterance.id)
                 return said.rejected  # nobody was told of it
             flags, words = (*flags, f"rejected:{said.rejected}"), ()
         if self._on_final is not None:
@@ -94,17 +95,21 @@ class Ledger:
     def gap(self, gap: Gap) -> None:
         """Commit a gap."""
         start_utc_ms = self._clock.utc_ms() - (self._clock.monotonic_ns() - gap.start_ns) // 1_000_000
-        gap_id = uuid7(self._clock.utc_ms())
+        gap_id = gap.id or uuid7(self._clock.utc_ms())
+        self._gap(gap_id, start_utc_ms, gap.duration_ms, gap.cause)
+
+    def admit_interrupted(self) -> None:
+        """Before anything new: the utterances in which the last process died become gaps under their ids."""
+        for lost in self._outbox.unfinished():
+            self._gap(lost.id, lost.start_utc_ms, lost.duration_ms, "restart")
+
+    def _gap(self, gap_id: str, start_utc_ms: int, duration_ms: float, cause: GapCause) -> None:
         self._outbox.append(
             id=gap_id,
             kind="gap",
             make_payload=lambda number: wire.encode_gap(
-                seq=number,
-                id=gap_id,
-                start_utc_ms=start_utc_ms,
-                duration_ms=gap.duration_ms,
-                cause=gap.cause,
+                seq=number, id=gap_id, start_utc_ms=start_utc_ms, duration_ms=duration_ms, cause=cause
             ),
         )
         self._courier.notify()
-        _log.warning("gap", extra={"cause": gap.cause, "duration_ms": round(gap.duration_ms)})
+        _log.warning("gap", extra={"cause": cause, "duration_ms": round(duration_ms)})

@@ -242,4 +242,5 @@ def gap_of(utterance: Utterance, cause: GapCause) -> Gap:
         duration_ms=(utterance.speech_end_ns - utterance.start_ns) / 1e6,
         cause=cause,
         channel=utterance.channel,
+        id=utterance.id,
     )

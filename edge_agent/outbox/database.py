@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edge_agent.outbox.rows import FaultKind, Row, StoreFault
+from edge_agent.outbox.rows import FaultKind, Row, StoreFault, Unfinished
 from edge_agent.types import Value
 
 SCHEMA_VERSION = 1
@@ -44,6 +44,9 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO meta VALUES ('last_seq', 0), ('dropped', 0);
 PRAGMA user_version = 1;
 """
+_LATER = (
+    "CREATE TABLE IF NOT EXISTS unfinished (id TEXT PRIMARY KEY, start_utc_ms INTEGER, duration_ms INTEGER)"
+)
 _KINDS: dict[int, FaultKind] = {
     sqlite3.SQLITE_FULL: "full",
     sqlite3.SQLITE_READONLY: "read_only",
@@ -102,6 +105,8 @@ class Database:
             with self.transaction():
                 for statement in _SCHEMA.split(";"):
                     db.execute(statement)
+        if not self.read_only:
+            db.execute(_LATER)  # not in the schema: earlier versions made stores without it, and can use it
         if check:  # costs a read of the whole file, so only after an unclean end
             found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
@@ -157,6 +162,18 @@ class Database:
                 for r in rows
             ],
         )  # fmt: skip
+
+    def note(self, notes: Sequence[Unfinished]) -> None:
+        """Remember utterances that are not finished, or how long they are now; finished ones are not."""
+        self._db.executemany(
+            "INSERT INTO unfinished SELECT ?1, ?2, ?3 WHERE NOT EXISTS (SELECT 1 FROM rows WHERE id = ?1)"
+            " ON CONFLICT (id) DO UPDATE SET duration_ms = excluded.duration_ms",
+            [(note.id, note.start_utc_ms, note.duration_ms) for note in notes],
+        )
+
+    def finish(self, ids: Collection[str]) -> None:
+        """These utterances are finished."""
+        self._db.executemany("DELETE FROM unfinished WHERE id = ?", [(id_,) for id_ in ids])
 
     def replace_payload(self, seq: int, payload: bytes) -> None:
         """Rewrite a row that nobody has seen yet."""
@@ -288,6 +305,18 @@ class Database:
         with _translated():
             pages = self._one("PRAGMA page_count") - self._one("PRAGMA freelist_count")
             return pages * self._one("PRAGMA page_size")
+
+    def unfinished(self) -> list[Unfinished]:
+        """Utterances without an end, oldest first; none in a store that is damaged there."""
+        try:
+            values = self._db.execute("SELECT * FROM unfinished ORDER BY id").fetchall()
+        except sqlite3.Error:
+            return []
+        return [
+            Unfinished(id=id_, start_utc_ms=start, duration_ms=length)
+            for id_, start, length in values
+            if isinstance(id_, str) and isinstance(start, int) and isinstance(length, int)
+        ]
 
     def all_rows(self) -> Iterator[tuple[Row, bool]]:
         """Every row that can be read, with "was set aside"; damaged pages are stepped over."""

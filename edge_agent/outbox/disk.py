@@ -123,6 +123,7 @@ class Disk:
     def _write_memory(self, db: Database) -> None:
         db.insert(list(self.memory.rows.values()))
         db.mark_delivered([(seq, code, at) for seq, (code, at) in self.memory.marks.items()])
+        db.finish(self.memory.finished)
         db.add_dropped(self.dropped)
         db.set_last_seq(max(self.last_seq, db.last_seq()))
 

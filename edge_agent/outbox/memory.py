@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Collection
 
 import msgspec
@@ -16,6 +16,8 @@ class MemoryLane:
 
     def __init__(self) -> None:
         self.rows: OrderedDict[int, Row] = OrderedDict()
+        self.finished: deque[str] = deque(maxlen=MEMORY_ROWS)
+        """Utterances whose end could not be written down."""
         self.marks: dict[int, tuple[int, int]] = {}
         """seq of a row on disk -> (reason code, utc_ms) of a delivery that could not be written down."""
 
@@ -61,6 +63,7 @@ class MemoryLane:
         """Everything reached the disk."""
         self.rows.clear()
         self.marks.clear()
+        self.finished.clear()
 
     def __bool__(self) -> bool:
-        return bool(self.rows or self.marks)
+        return bool(self.rows or self.marks or self.finished)

@@ -28,6 +28,15 @@ class Row(Value, frozen=True):
     """MQTT reason code of the last answer."""
 
 
+class Unfinished(Value, frozen=True):
+    """An utterance that has neither final nor gap yet: what is told of it when the process dies."""
+
+    id: str
+    start_utc_ms: int
+    duration_ms: int
+    """Of its speech so far."""
+
+
 class Drop(Value, frozen=True):
     """Queued rows that were given up, oldest first."""
 

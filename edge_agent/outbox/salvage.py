@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge_agent.outbox.database import Database
-from edge_agent.outbox.rows import Row, StoreFault
+from edge_agent.outbox.rows import Row, StoreFault, Unfinished
 
 _KEPT_FILES = 3
 
@@ -43,6 +43,7 @@ def copy(kept: Path, into: Database, last_seq: int) -> int:
         last_seq: the highest number known otherwise, 0 when none is.
     """
     rows: list[Row] = []
+    unfinished: list[Unfinished] = []
     aside: list[tuple[int, int]] = []
     highest = last_seq
     try:
@@ -55,11 +56,13 @@ def copy(kept: Path, into: Database, last_seq: int) -> int:
             if was_aside:
                 aside.append((row.seq, row.reason or 0))
         highest = max(highest, _remembered(source), *(row.seq for row in rows))
+        unfinished = source.unfinished()
         source.close()
     with into.transaction():
         into.insert(rows)
         for seq, reason in aside:
             into.set_aside(seq, reason)
+        into.note(unfinished)
         into.set_last_seq(highest)
     return highest
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
@@ -16,12 +17,13 @@ from edge_agent.errors import OutboxError
 from edge_agent.outbox import policy
 from edge_agent.outbox.database import Counts, Database
 from edge_agent.outbox.disk import Disk
-from edge_agent.outbox.rows import Drop, GapMaker, OutboxStats, Row, RowKind, StoreFault
+from edge_agent.outbox.rows import Drop, GapMaker, OutboxStats, Row, RowKind, StoreFault, Unfinished
 
 _log = logging.getLogger(__name__)
 
 _KINDS = ("final", "gap")
 _RETENTION_NS = 60_000_000_000
+_LATE = 64
 
 
 class Outbox:
@@ -56,6 +58,8 @@ class Outbox:
         self._retention_at_ns = 0
         self._open_gap: tuple[int, str, Drop] | None = None
         self._owed: list[Drop] = []
+        self._noted: dict[str, Unfinished] = {}  # as they are on disk
+        self._finished: deque[str] = deque(maxlen=_LATE)  # a note of them would come too late
         self._disk = Disk(path, clock=clock, guest=guest)
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -88,6 +92,7 @@ class Outbox:
             except StoreFault:
                 return self._append_to_memory(id, kind, make_payload)
             self._disk.last_seq = seq
+            self._end(id)
             self._keep_quota()
             return seq
 
@@ -102,6 +107,7 @@ class Outbox:
             raise _known(id)
         seq = max(db.last_seq(), self._disk.last_seq) + 1
         db.insert([self._row(seq, id, kind, make_payload(seq))])
+        db.finish([id])
         db.set_last_seq(seq)
         return seq
 
@@ -117,6 +123,8 @@ class Outbox:
         seq = disk.last_seq + 1
         row = self._row(seq, id, kind, make_payload(seq))
         disk.last_seq = seq
+        self._end(id)
+        disk.memory.finished.append(id)
         lost = disk.memory.add(row, keep=self._open_gap[0] if self._open_gap else None)
         if lost:
             disk.dropped += len(lost)
@@ -125,6 +133,36 @@ class Outbox:
 
     def _row(self, seq: int, id: str, kind: RowKind, payload: bytes) -> Row:  # noqa: A002 - the row's id
         return Row(seq=seq, id=id, kind=kind, payload=payload, created_utc_ms=self._clock.utc_ms())
+
+    # -- utterances without an end ------------------------------------------------------------------------
+
+    def note(self, notes: Sequence[Unfinished]) -> None:
+        """Remember what is being said, so that an utterance in which the process dies can be admitted.
+
+        `append` under the same id, or `forget`, ends it. A failing disk takes no note; tell it again.
+        """
+        with self._lock:
+            changed = [n for n in notes if self._noted.get(n.id) != n and n.id not in self._finished]
+            if changed and not self._disk.fault and self._disk.try_write(lambda db: db.note(changed)):
+                self._noted.update((n.id, n) for n in changed)
+
+    def forget(self, id: str) -> None:  # noqa: A002 - the row's id
+        """The utterance ended without a message."""
+        with self._lock:
+            noted = self._end(id)
+            if noted and not self._disk.try_write(lambda db: db.finish([id])):
+                self._disk.memory.finished.append(id)
+
+    def _end(self, id: str) -> bool:  # noqa: A002 - the row's id
+        self._finished.append(id)
+        return self._noted.pop(id, None) is not None
+
+    def unfinished(self) -> list[Unfinished]:
+        """Utterances without an end, oldest first: at the start those in which the last process died."""
+        with self._lock:
+            found = self._disk.read(lambda db: db.unfinished()) or []
+            self._noted.update((note.id, note) for note in found)
+            return found
 
     # -- the courier's side -------------------------------------------------------------------------------
 
