@@ -35,8 +35,8 @@ class Trial(msgspec.Struct, frozen=True):
     accepted: int
     tokens: int
     passes: int
-    tie: float
-    """Probability the model gave, in the scoring pass, to plain greedy's token at the first difference."""
+    chances: tuple[float, float]
+    """Where the two part first: what one scoring pass gives plain greedy's token, and the other one."""
 
 
 def main() -> None:
@@ -133,14 +133,18 @@ class Bench:
             accepted=outcome.accepted,
             tokens=len(self.plain.tokens),
             passes=outcome.passes,
-            tie=1.0 if same else self.chance_at_difference(outcome.tokens),
+            chances=(1.0, 1.0) if same else self.chances_at_difference(outcome.tokens),
         )
 
-    def chance_at_difference(self, other: tuple[int, ...]) -> float:
-        """How likely plain greedy's token was where the two part."""
-        scored = self.steps.score(self.encoded, self.prompt, self.plain.tokens, self.frames)
-        chances = (*scored.probabilities, scored.end_probability or 0.0)
-        return float(chances[common_prefix(self.plain.tokens, other)])
+    def chances_at_difference(self, other: tuple[int, ...]) -> tuple[float, float]:
+        """How likely either token is after what both share."""
+        place = common_prefix(self.plain.tokens, other)
+
+        def chance(tokens: tuple[int, ...]) -> float:
+            scored = self.steps.score(self.encoded, self.prompt, tokens[: place + 1], self.frames)
+            return scored.probabilities[place] if place < len(tokens) else scored.end_probability or 0.0
+
+        return chance(self.plain.tokens), chance(other)
 
 
 def report(trials: dict[str, list[Trial]], layout: str, *, write: bool) -> str:
@@ -164,7 +168,11 @@ def report(trials: dict[str, list[Trial]], layout: str, *, write: bool) -> str:
             ]
         )
         if kind.endswith("exact"):
-            notes += [f"- {kind}: {t.clip}, p(plain token) = {t.tie:.2f}" for t in group if not t.same]
+            notes += [
+                f"- {kind}: {t.clip}, plain greedy's token {t.chances[0]:.2f}, the other {t.chances[1]:.2f}"
+                for t in group
+                if not t.same
+            ]
     head = [
         "draft, mode",
         "clips",
@@ -177,8 +185,9 @@ def report(trials: dict[str, list[Trial]], layout: str, *, write: bool) -> str:
         "passes",
     ]
     body = table(head, rows)
-    body += "\n\nDifferences in exact mode (ties that int8 rounding decides either way):\n" + (
-        "\n".join(notes) or "none"
+    body += (
+        "\n\nDifferences in exact mode, with the probability of both tokens where the texts part (one scoring pass):\n"
+        + ("\n".join(notes) or "none")
     )
     body += f"\n\nDecoder CPU ms, one thread, row layout {layout}. {machine()}."
     if write:
