@@ -186,9 +186,8 @@ def report(trials: dict[str, list[Trial]], layout: str, *, write: bool) -> str:
     ]
     body = table(head, rows)
     body += (
-        "\n\nDifferences in exact mode, with the probability of both tokens where the texts part (one scoring pass):\n"
-        + ("\n".join(notes) or "none")
-    )
+    body += "\n\nDifferences in exact mode, with the probability of both tokens where the texts part:\n"
+    body += "\n".join(notes) or "none"
     body += f"\n\nDecoder CPU ms, one thread, row layout {layout}. {machine()}."
     if write:
         write_section("decoding-speculation", "Speculation", body)
