@@ -124,7 +124,8 @@ def _alone(clip: Clip) -> Scene:
     """A clip as a file of its own: its sound begins at once, digital silence follows."""
     sound, spans = read_audio(clip.path), reference(clip)
     after = np.zeros(SAMPLE_RATE_HZ, np.float32)
-    return Scene(f"alone: {clip.set}", np.concatenate([sound, after]), (Spoken(clip.id, spans),))
+    kind = {"en_digits_fsdd_8k": "digits", "zh_words_hsk": "Mandarin words"}.get(clip.set, "sentences")
+    return Scene(f"{kind}, a file each", np.concatenate([sound, after]), (Spoken(clip.id, spans),))
 
 
 def _channels() -> Iterator[Scene]:
@@ -136,7 +137,7 @@ def _channels() -> Iterator[Scene]:
                     (span.start, span.end)
                     for span in speech_spans(speech_probabilities(sound), len(sound), _PLAIN)
                 )
-                yield Scene("several channels", sound, (Spoken(f"{clip.id}/{channel}", spans),))
+                yield Scene("several channels, each alone", sound, (Spoken(f"{clip.id}/{channel}", spans),))
 
 
 @cache
