@@ -22,7 +22,7 @@ from edge_agent.audio.recording import FileSource
 from edge_agent.clock import SystemClock
 from edge_agent.config import Config
 from edge_agent.describe import rss_bytes
-from edge_agent.meaning import wish_of
+from edge_agent.meaning import endpoint_config, wish_of
 from edge_agent.mqtt.private_broker import PrivateBroker
 from edge_agent.mqtt.subscriber import Subscriber
 from edge_agent.opening import open_recogniser
@@ -105,7 +105,7 @@ def replay(files: Sequence[Path], overrides: Sequence[str], models_dir: Path) ->
         alone = {u.id: engine.transcribe(u.pcm, options=recogniser.options).text for u, _ in heard}
         statistics, cut = agent.scribe.statistics(), agent.cutter.statistics()
         engine.close()
-    silence_ms = config.endpoint.silence_ms or recogniser.choice.profile.endpoint.silence_ms
+    silence_ms = endpoint_config(config, recogniser.choice.profile).silence_ms
     return LiveFigures(
         utterances=tuple(_figures(messages, alone) for messages in _by_utterance(received)),
         audio_s=cut.heard_s,

@@ -21,7 +21,7 @@ from edge_agent import log
 from edge_agent.app import Agent
 from edge_agent.audio.recording import FileSource
 from edge_agent.clock import SystemClock
-from edge_agent.meaning import wish_of
+from edge_agent.meaning import endpoint_config, wish_of
 from edge_agent.mqtt.private_broker import PrivateBroker
 from edge_agent.mqtt.subscriber import Subscriber
 from edge_agent.opening import open_recogniser
@@ -94,7 +94,7 @@ def play(model: str, streams: int, seconds: float, *, partials: bool) -> Run:
             step = agent.relief.step
             agent.stop()
         recogniser.engine.close()
-    silence_ms = config.endpoint.silence_ms or recogniser.choice.profile.endpoint.silence_ms
+    silence_ms = endpoint_config(config, recogniser.choice.profile).silence_ms
     finals = [(at_s, body) for at_s, body in received if body["kind"] == "final"]
     beyond = sorted(1e3 * (at_s - _start_s(body)) - body["duration_ms"] - silence_ms for at_s, body in finals)
     firsts: dict[str, float] = {}
