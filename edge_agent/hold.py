@@ -27,9 +27,10 @@ def hold(
     reason: str,
     seconds: float,
     stop: threading.Event,
-    ping: Callable[[], object],
+    ping: Callable[[str], object],
+    attempt: Callable[[], str] | None = None,
 ) -> None:
-    """Say `degraded` with the reason for so long, or until `stop` is set.
+    """Say `degraded` with the reason until it is over, or until `stop` is set.
 
     Args:
         settings: the broker.
@@ -37,16 +38,28 @@ def hold(
         state_dir: where the outbox is.
         clock: both times.
         reason: for `up/status`.
-        seconds: how long.
+        seconds: how long; with `attempt`, how long between two.
         stop: ends it at once.
-        ping: called every second.
+        ping: called every second with the reason of now.
+        attempt: tries to mend it; answers why it cannot, "" when it is mended and over.
     """
     outbox = Outbox(state_dir / "outbox.sqlite3", clock=clock)
     courier = Courier(settings, topics, outbox, clock=clock, boot_id=uuid7(clock.utc_ms()))
     courier.set_status("degraded", (reason,))
     courier.start()
-    until_ns = clock.monotonic_ns() + int(seconds * 1e9)
-    while clock.monotonic_ns() < until_ns and not stop.wait(_PING_S):
-        ping()
-    courier.stop(2.0)
-    outbox.close()
+    try:
+        due_ns = clock.monotonic_ns() + int(seconds * 1e9)
+        while not stop.wait(_PING_S):
+            ping(reason)
+            if clock.monotonic_ns() < due_ns:
+                continue
+            why = attempt() if attempt is not None else ""
+            if not why:
+                return
+            if why != reason:
+                reason = why
+                courier.set_status("degraded", (reason,))
+            due_ns = clock.monotonic_ns() + int(seconds * 1e9)
+    finally:
+        courier.stop(2.0)
+        outbox.close()

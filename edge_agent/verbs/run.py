@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -103,7 +104,10 @@ def _serve(config: Config, standing: Standing, state: Path, stop: threading.Even
     if not _managed():
         plan = StartPlan()  # who starts it by hand wants what is configured, now
     if plan.hold_s:
-        _hold(config, state, stop, f"held for {plan.hold_s:.0f} s: it {plan.reason}", plan.hold_s)
+        _hold(config, state, stop, f"held for {plan.hold_s:.0f} s: it {plan.reason}", seconds=plan.hold_s)
+        if stop.is_set():
+            starts.end()
+            return 0
     cause = "it could not start"
     in_engine = False
     try:
@@ -137,11 +141,11 @@ def _open(
     from edge_agent.spare import Spares
 
     wish = wish_of(config, models_dir())
-    managed = _managed()
-    while not stop.is_set():
-        notify(STATUS="opening the model")
+    opened: list[Spares] = []
+
+    def attempt() -> str:
         try:
-            return Spares(
+            spares = Spares(
                 lambda level: open_recogniser(wish, level),
                 clock=SystemClock(),
                 level=plan.level,
@@ -149,16 +153,23 @@ def _open(
                 busy=starts.engine_busy,
                 smaller=has_smaller(wish),
                 # A person who watches would rather read the error than get another model.
-                first=None if managed else open_recogniser(wish, plan.level),
+                first=None if _managed() else open_recogniser(wish, plan.level),
             )
         except ConfigError:
             raise
         except EdgeAgentError as error:
-            if not managed:
+            if not _managed():
                 raise
-            _log.error("recognition cannot be opened", extra={"cause": str(error)})
-            _hold(config, state, stop, f"recognition cannot be opened: {error}", _RETRY_S)
-    return None
+            return f"recognition cannot be opened: {error}"
+        opened.append(spares)
+        return ""
+
+    notify(STATUS="opening the model")
+    reason = attempt()
+    if reason:
+        _log.error("waiting for the repair", extra={"why": reason})
+        _hold(config, state, stop, reason, seconds=_RETRY_S, attempt=attempt)
+    return opened[0] if opened else None
 
 
 def _managed() -> bool:
@@ -166,7 +177,15 @@ def _managed() -> bool:
     return "NOTIFY_SOCKET" in os.environ
 
 
-def _hold(config: Config, state: Path, stop: threading.Event, reason: str, seconds: float) -> None:
+def _hold(
+    config: Config,
+    state: Path,
+    stop: threading.Event,
+    reason: str,
+    *,
+    seconds: float,
+    attempt: Callable[[], str] | None = None,
+) -> None:
     from edge_agent.clock import SystemClock
     from edge_agent.config import device_id
     from edge_agent.hold import hold
@@ -182,7 +201,8 @@ def _hold(config: Config, state: Path, stop: threading.Event, reason: str, secon
         reason=reason,
         seconds=seconds,
         stop=stop,
-        ping=lambda: notify(WATCHDOG="1"),
+        ping=lambda why: notify(WATCHDOG="1", STATUS=why),
+        attempt=attempt,
     )
 
 
