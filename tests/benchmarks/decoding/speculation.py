@@ -185,7 +185,6 @@ def report(trials: dict[str, list[Trial]], layout: str, *, write: bool) -> str:
         "passes",
     ]
     body = table(head, rows)
-    body += (
     body += "\n\nDifferences in exact mode, with the probability of both tokens where the texts part:\n"
     body += "\n".join(notes) or "none"
     body += f"\n\nDecoder CPU ms, one thread, row layout {layout}. {machine()}."
