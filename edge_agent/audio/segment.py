@@ -8,6 +8,8 @@ Positions are samples at 16 kHz since the last reset.
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
+from operator import mul
 from typing import TypeAlias
 
 from edge_agent.audio.pauses import Pauses
@@ -18,7 +20,8 @@ _PAUSE = 200 * _MS  # between words, not within one: ends a click, and continuou
 _CUT_WINDOW_S = 6.0  # the quietest frame is looked for in the last seconds before the limit
 _CUT_REST = SAMPLE_RATE_HZ // 2  # and leaves at least this much for the next utterance
 _REJOIN = 1200 * _MS  # speech that starts again so soon after an end went on, unless a sentence was finished
-_VOICE_DB = 15.0  # a frame that is surely speech counts as this much louder than one that surely is not
+_DEPTH_DB = 25.0
+_NEAR = (1, 2, 3, 4, 4, 4, 3, 2, 1)  # weights of the frames around a cut
 
 
 class EndpointConfig(Value, frozen=True):
@@ -225,22 +228,26 @@ class Segmenter:
         return (ended, Started(at_sample=at))
 
     def _quietest(self) -> int:
-        """Middle of the quietest frame of the window before the limit; the latest of equals."""
-        recent = self._recent
+        """Middle of the quietest stretch of the window before the limit; the latest of equals.
+
+        A long shallow pause is better than a deep short one: that is the stop of a consonant, in a word. So
+        nothing counts as quieter than `_DEPTH_DB` below the loud frames, and neighbours count too.
+        """
+        recent, reach = self._recent, len(_NEAR) // 2
         newest = self._now // FRAME_SAMPLES - 1
         oldest = newest - len(recent) + 1
         room = (self._now - self._start) // 2  # keep the first half whole when utterances are short
-        low = max(oldest + 1, (self._now - room) // FRAME_SAMPLES)
-        high = (self._now - min(_CUT_REST, room)) // FRAME_SAMPLES - 1
+        low = max(oldest + reach, (self._now - room) // FRAME_SAMPLES)
+        high = (self._now - min(_CUT_REST, room)) // FRAME_SAMPLES - reach
+        floor_db = sorted(level for _, level in recent)[len(recent) * 9 // 10] - _DEPTH_DB
+        cost = [
+            min(1.0, max(0.0, (level - floor_db) / _DEPTH_DB)) + probability for probability, level in recent
+        ]
         best = max(low, high)
         best_score = float("inf")
         for frame in range(low, high + 1):
-            score = sum(
-                weight * (level + _VOICE_DB * probability)
-                for weight, (probability, level) in zip(
-                    (1, 2, 1), (recent[frame + k - oldest] for k in (-1, 0, 1)), strict=True
-                )
-            )
+            first = frame - reach - oldest
+            score = sum(map(mul, _NEAR, islice(cost, first, first + len(_NEAR))))
             if score <= best_score:
                 best, best_score = frame, score
         return best * FRAME_SAMPLES + FRAME_SAMPLES // 2

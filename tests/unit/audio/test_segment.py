@@ -209,3 +209,14 @@ def test_a_steady_talker_loses_nothing_over_minutes(silence_ms: int) -> None:
     assert found[0].start_sample == 0
     assert found[-1].end_sample == 3750 * FRAME_SAMPLES
     assert all(a.end_sample == b.start_sample for a, b in itertools.pairwise(found))
+
+
+def test_a_cut_prefers_a_pause_to_the_stop_of_a_consonant() -> None:
+    """Two very quiet frames are within a word; five less quiet ones are between words."""
+    frames = 4000 // FRAME_MS
+    levels = [-20.0] * frames
+    levels[90:95] = [-48.0] * 5
+    levels[100:102] = [-80.0] * 2
+    events = run(Segmenter(EndpointConfig(max_utterance_s=4.0)), speech(4000), levels)
+    (end,) = ends(events)
+    assert 90 * FRAME_SAMPLES <= end.end_sample <= 95 * FRAME_SAMPLES
