@@ -264,6 +264,7 @@ def _watch(agent: Agent, stop: threading.Event) -> tuple[int, tuple[str, ...]]:
         hung = agent.tick()
         if hung:
             _log.error("no progress, ending to be started again", extra={"threads": list(hung)})
+            agent.courier.set_status("degraded", (f"{' and '.join(hung)} made no progress; starting again",))
             return 1, hung
         notify(WATCHDOG="1")
         reasons = agent.state()[1]
