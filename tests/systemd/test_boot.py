@@ -15,14 +15,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from edge_agent.audio.files import read_audio
 from edge_agent.mqtt.private_broker import PrivateBroker
 from edge_agent.verbs.common import models_dir
+from tests.alsa.room import Room, plugin
 from tests.broker import Subscriber
 from tests.systemd.machine import Machine
 
 WORDS = "Let us talk it over and find a way out."
+SOURCE = "file:/opt/checkout/edge_agent/samples/find_a_way_out.flac?loop=1"
+SAMPLE = Path(__file__).resolve().parents[2] / "edge_agent/samples/find_a_way_out.flac"
 Tell = Callable[[str], None]
 PROBE = "ExecStartPre=/opt/venv/bin/python -B /opt/checkout/tests/systemd/probe.py\n"
 NEEDED = {"write state", "write runtime", "write /tmp", "internet socket"}
@@ -40,9 +45,8 @@ def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
 
 
 def config(broker: PrivateBroker, **sections: str) -> str:
-    source = "file:/opt/checkout/edge_agent/samples/find_a_way_out.flac?loop=1"
     extra = "".join(f"[{name}]\n{text}\n" for name, text in sections.items())
-    return f'[device]\nid = "box"\n[mqtt]\nurl = "{broker.url}"\n[audio]\nsource = "{source}"\n{extra}'
+    return f'[device]\nid = "box"\n[mqtt]\nurl = "{broker.url}"\n[audio]\nsource = "{SOURCE}"\n{extra}'
 
 
 def finals(subscriber: Subscriber, after: float) -> list[float]:
@@ -275,3 +279,56 @@ def crash_in_a_decode(box: Machine) -> None:
 def served_since(subscriber: Subscriber, moment: float) -> set[str]:
     """Profiles of the finals after a moment."""
     return {m.body["profile"] for m in subscriber.on("/transcript/final") if m.at > moment}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_lost_microphone_and_a_full_disk_are_told_and_heal(
+    tmp_path: Path, broker: PrivateBroker, subscriber: Subscriber, tell: Tell
+) -> None:
+    """Inside the sandbox, on real libasound: unplugged and back, full and free again, without a restart."""
+    said = np.concatenate((read_audio(SAMPLE), np.zeros(16_000, np.float32)))
+    Room(tmp_path / "room", np.tile(said, 100))  # its files are copied inside
+    here, there = tmp_path / "room", "/opt/room"
+    conf = (here / "asound.conf").read_text().replace(str(here), there)
+    conf = conf.replace(str(plugin()), f"{there}/room.so")
+    drop_in = f"Environment=ALSA_CONFIG_PATH={there}/asound.conf\n"
+    text = config(broker).replace(SOURCE, "alsa:mic")
+    files = {f"{there}/asound.conf": conf, f"{there}/control": ""}
+    with Machine(tmp_path / "machine", text, drop_in=drop_in, files=files, start=False) as box:
+        for name, origin in (("sound.raw", here / "sound.raw"), ("room.so", plugin())):
+            shutil.copy(origin, box.root / there.lstrip("/") / name)
+        box.run("mkdir", "-p", "/var/lib/edge-agent")
+        box.run("mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", "/var/lib/edge-agent")
+        box.run("systemctl", "start", "edge-agent")
+        box.wait(lambda: finals(subscriber, 0), 60, "a first final")
+        control = box.outside(f"{there}/control")
+        pulled = time.monotonic()
+        control.write_text("unplug")
+        box.wait(lambda: "microphone" in reasons(subscriber), 20, "the loss on the broker")
+        told_s = time.monotonic() - pulled
+        control.write_text("")
+        back = time.monotonic()
+        box.wait(lambda: states(subscriber)[-1] == "online", 20, "online again")
+        online_s = time.monotonic() - back
+        box.wait(lambda: finals(subscriber, back), 30, "words after the return")
+        assert any(m.body["cause"] == "unplug" for m in subscriber.on("/up/gap"))
+        tell(f"unplugged to told: {told_s:.1f} s; plugged in to online: {online_s:.1f} s")
+        full = time.monotonic()
+        box.wait(lambda: fill(box) and "outbox" in reasons(subscriber), 60, "the full disk on the broker")
+        box.wait(lambda: finals(subscriber, full), 30, "words with a full disk")
+        box.run("rm", "/var/lib/edge-agent/filler")
+        freed = time.monotonic()
+        box.wait(lambda: states(subscriber)[-1] == "online", 60, "durable again")
+        tell(f"disk freed to durable again: {time.monotonic() - freed:.1f} s")
+        seqs = sorted({m.body["seq"] for m in subscriber.on("/transcript/final") + subscriber.on("/up/gap")})
+        assert seqs == list(range(1, seqs[-1] + 1))
+        assert box.show("NRestarts") == "0"
+
+
+def fill(box: Machine) -> bool:
+    """Take all room below the state directory, also what the outbox gave up of its reserve since."""
+    filler = ("of=/var/lib/edge-agent/filler", "oflag=append", "conv=notrunc")
+    for size in ("64k", "512"):
+        box.run("dd", "if=/dev/zero", *filler, f"bs={size}", check=False)
+    return True
