@@ -15,13 +15,14 @@ from pathlib import Path
 
 import msgspec
 
+from edge_agent import memory
 from edge_agent.audio.cutter import Callbacks
 from edge_agent.audio.several import hearing
 from edge_agent.audio.source import AudioSource
 from edge_agent.clock import Clock, uuid7
 from edge_agent.config import Config
 from edge_agent.control import Control
-from edge_agent.describe import info_facts, name_threads, rss_bytes
+from edge_agent.describe import info_facts, name_threads
 from edge_agent.events import Events
 from edge_agent.files import write_atomically
 from edge_agent.hands import Hands
@@ -48,6 +49,7 @@ from edge_agent.work import Work
 
 _log = logging.getLogger(__name__)
 
+_TRIM_INTERVAL_S = 30.0
 _HEALTH_INTERVAL_S = 60.0
 _REPORT_INTERVAL_S = 5.0
 _HUNG_AFTER_S = {"ears": 10.0, "cutter": 6.0, "courier": 60.0}
@@ -165,7 +167,7 @@ class Agent:
         self._hearts = Heartbeats(_HUNG_AFTER_S | {"scribe": decode_limit_s(profile.expect.rtf_max)})
         self.relief = Relief(self.scribe.work, spares, queue_limit_s=profile.limits.utterance_queue_s)
         self._started_ns = clock.monotonic_ns()
-        self._next_health_ns = self._next_report_ns = 0
+        self._next_health_ns = self._next_report_ns = self._next_trim_ns = 0
         self._said: tuple[State, tuple[str, ...]] = ("online", ())
 
         def changed(now: Recogniser) -> None:
@@ -215,6 +217,9 @@ class Agent:
         if self._live:
             self.relief.tick(now_ns)
         state, reasons = self._tell_state()
+        if now_ns >= self._next_trim_ns and self.scribe.work.wait_idle(0.0):
+            self._next_trim_ns = now_ns + int(_TRIM_INTERVAL_S * 1e9)
+            memory.give_back()
         if now_ns >= self._next_health_ns:
             self._next_health_ns = now_ns + int(_HEALTH_INTERVAL_S * 1e9)
             self.courier.set_health(self.health())
@@ -257,6 +262,9 @@ class Agent:
         store = self.outbox.stats()
         if store.state != "durable":
             reasons.append(f"outbox: kept in memory only, {store.fault}")
+        link = self.courier.statistics()
+        if link.refused:
+            reasons.append(f"broker: {link.reason}")
         if self.scribe.statistics().queued_s > self._recogniser.choice.profile.limits.utterance_queue_s / 2:
             reasons.append("recognition is behind")
         if self._spares is not None and self._spares.reason:
@@ -282,7 +290,7 @@ class Agent:
         level, store = self.cutter.level(0), self.outbox.stats()
         return {
             "uptime_s": round((self._clock.monotonic_ns() - self._started_ns) / 1e9),
-            "rss_mb": round(rss_bytes() / 1e6, 1),
+            "rss_mb": round(memory.rss_bytes() / 1e6, 1),
             "audio": {
                 "heard_s": round(cutter.heard_s, 1),
                 "gap_s": round(cutter.gap_s, 3),
@@ -291,6 +299,7 @@ class Agent:
                 "silent_s": round(level.zero_run_s, 1),
             },
             "recognition": msgspec.to_builtins(scribe),
+            "drafts": msgspec.to_builtins(getattr(self._recogniser.engine, "draft_statistics", ())),
             "ears": msgspec.to_builtins(self.ears.statistics()),
             "load": {"step": self.relief.step, **msgspec.to_builtins(self.relief.machine)},
             "outbox": msgspec.to_builtins(store),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import threading
 from contextlib import suppress
@@ -44,9 +43,3 @@ def name_threads() -> None:
             with suppress(OSError):
                 comm = Path(f"/proc/self/task/{thread.native_id}/comm")
                 comm.write_text(thread.name[:15], encoding="utf-8")
-
-
-def rss_bytes() -> int:
-    """Resident memory of this process."""
-    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")

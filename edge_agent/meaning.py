@@ -38,6 +38,7 @@ def wish_of(config: Config, models_dir: Path) -> Wish:
         language=wanted.language,
         prompt=wanted.prompt,
         terms=wanted.terms,
+        speculation=wanted.speculation,
     )
 
 

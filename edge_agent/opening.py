@@ -31,6 +31,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     prompt: str = ""
     terms: tuple[str, ...] = ()
     words: bool = True
+    speculation: str = "auto"
+    """Where drafts come from; "auto": as the profile says."""
     root: Path = probe.LIVE_ROOT
 
 
@@ -142,11 +144,21 @@ def _open(wish: Wish, device: Device, choice: Choice) -> Recogniser:
             device=wanted.device,
             workers=choice.workers,
             threads_per_worker=wanted.threads_per_worker,
+            extra=_extra(wish, choice),
         )
     )
     return Recogniser(
         engine=engine, options=decode_options(wish, choice), choice=choice, device=device, model_name=name
     )
+
+
+def _extra(wish: Wish, choice: Choice) -> dict[str, object]:
+    """What only some engines know."""
+    if choice.profile.engine.kind != "ctranslate2":
+        return {}
+    decode = choice.profile.decode
+    wanted = decode.speculation if wish.speculation == "auto" else wish.speculation
+    return {"speculation": wanted, "context": decode.context}
 
 
 def decode_options(wish: Wish, choice: Choice) -> DecodeOptions:

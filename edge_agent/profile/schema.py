@@ -74,15 +74,12 @@ class EngineChoice(Value, frozen=True):
 class Decode(Value, frozen=True):
     """How the decoder works."""
 
-    mode: Literal["fast", "quality"]
     beam: Annotated[int, Meta(ge=1, le=10)]
+    """Hypotheses kept; 1 is greedy, and only greedy uses drafts."""
     speculation: Literal["auto", "off", "draft", "history", "terms"]
-    context_min_s: Annotated[float, Meta(ge=1, le=30)]
-    """Least audio context to encode."""
-    context_tail_s: Annotated[float, Meta(ge=0, le=30)]
-    """Context behind the end of the audio."""
-    full_context_languages: tuple[str, ...]
-    """Languages that lose too much with less than 30 s of context."""
+    """Where drafts come from."""
+    context: Literal["auto", "full"]
+    """auto: what was said, as the table of the decoder says per language; full: always 30 s."""
 
 
 class Vad(Value, frozen=True):

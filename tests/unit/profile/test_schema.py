@@ -15,11 +15,11 @@ from tests.unit.profile.making import BASE, profile, sources
 
 def test_tables_merge_and_values_replace() -> None:
     """A child changes one key of a table and keeps the others; lists are replaced whole."""
-    child = profile("child", '[decode]\nbeam = 5\nfull_context_languages = ["th"]\n')
+    child = profile("child", '[decode]\nbeam = 5\n[match]\narch = ["aarch64"]\n')
     base = load("base", sources()).profile
     assert child.decode.beam == 5
-    assert child.decode.full_context_languages == ("th",)
-    assert child.decode.context_min_s == base.decode.context_min_s
+    assert child.match.arch == ("aarch64",)
+    assert child.decode.context == base.decode.context
     assert child.engine == base.engine
     assert child.extends == ("base",)
 

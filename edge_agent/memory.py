@@ -1,0 +1,24 @@
+"""Memory: how much there is in use, and giving back what the allocator keeps."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+
+
+def rss_bytes() -> int:
+    """Resident memory of this process."""
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def give_back() -> None:
+    """Return freed pages to the system.
+
+    Encoding 30 s of sound needs some 70 MB for a moment, and the C library keeps them for the next time.
+    Asking it to keep none costs a fifth of the decoding time; giving back while nobody speaks costs nothing.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):  # glibc only
+        libc.malloc_trim(0)
