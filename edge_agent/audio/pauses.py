@@ -12,9 +12,10 @@ _KEPT = 20
 _ENOUGH = 6  # silences before anything is concluded from them
 _PROBE_STEP_MS = 100
 _WASTED_AT_MOST = 0.5
-_USUAL = 0.9  # of a speaker's pauses, this share is to stay inside the utterance
-_MARGIN = 1.25
-_FACTOR: dict[Ending, float] = {"finished": 0.7, "open": 1.6, "unknown": 1.0}
+_USUAL = 0.95  # of a speaker's pauses, this share is to stay inside the utterance
+_MARGIN = 1.3
+_LEAST = 0.75  # of the usual silence: few pauses are no promise of none
+_FACTOR: dict[Ending, float] = {"finished": 0.85, "open": 1.6, "unknown": 1.0}
 
 
 class Pauses:
@@ -65,8 +66,8 @@ class Pauses:
         pauses = sorted(filter(math.isfinite, lengths))
         wanted_ms: float = usual_ms
         if len(pauses) >= _ENOUGH // 2 and len(lengths) >= _ENOUGH:
-            wanted_ms = pauses[min(len(pauses) - 1, int(_USUAL * len(pauses)))] * _MARGIN
-        elif len(lengths) >= _ENOUGH:
-            wanted_ms = (usual_ms + low_ms) / 2  # hardly ever pauses
+            wanted_ms = max(
+                usual_ms * _LEAST, pauses[min(len(pauses) - 1, int(_USUAL * len(pauses)))] * _MARGIN
+            )
         wanted_ms = min(high_ms, max(low_ms, wanted_ms)) * _FACTOR[ending]
         return round(min(high_ms, max(low_ms, wanted_ms)))

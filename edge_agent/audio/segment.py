@@ -31,7 +31,7 @@ class EndpointConfig(Value, frozen=True):
     """Silence that ends an utterance; with `adaptive`, before the speaker is known."""
     adaptive: bool = False
     """Follow the speaker's pauses and how finished the words look, within `bounds_ms`."""
-    bounds_ms: tuple[int, int] = (300, 1500)
+    bounds_ms: tuple[int, int] = (350, 1500)
     probe_ms: int = 200
     """Silence after which it has probably ended; 0, or not below `silence_ms`: no probe. Later for a speaker
     who mostly goes on."""
