@@ -21,8 +21,8 @@ from edge_agent.app import Agent
 from edge_agent.audio.recording import FileSource
 from edge_agent.clock import SystemClock
 from edge_agent.config import Config
-from edge_agent.memory import rss_bytes
 from edge_agent.meaning import endpoint_config, wish_of
+from edge_agent.memory import rss_bytes
 from edge_agent.mqtt.private_broker import PrivateBroker
 from edge_agent.mqtt.subscriber import Subscriber
 from edge_agent.opening import open_recogniser
