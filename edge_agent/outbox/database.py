@@ -1,8 +1,7 @@
 """The SQLite file of the outbox: the only SQL of the project.
 
-WAL with synchronous=FULL: a commit survives a power cut (NORMAL loses the last ones). The small
-auto-checkpoint keeps the WAL so short that a full disk can still be drained. Every sqlite3 error leaves as
-a StoreFault; callers decide what to do.
+WAL with synchronous=FULL: a commit survives a power cut (NORMAL loses the last ones). The small auto-checkpoint
+keeps the WAL so short that a full disk can be drained. Every sqlite3 error leaves as a StoreFault.
 """
 
 from __future__ import annotations
@@ -47,6 +46,7 @@ PRAGMA user_version = 1;
 _LATER = (
     "CREATE TABLE IF NOT EXISTS unfinished (id TEXT PRIMARY KEY, start_utc_ms INTEGER, duration_ms INTEGER)"
 )
+_DAMAGE = (sqlite3.Error, UnicodeDecodeError)  # the latter for flipped bits in a text or a column's name
 _KINDS: dict[int, FaultKind] = {
     sqlite3.SQLITE_FULL: "full",
     sqlite3.SQLITE_READONLY: "read_only",
@@ -310,7 +310,7 @@ class Database:
         """Utterances without an end, oldest first; none in a store that is damaged there."""
         try:
             values = self._db.execute("SELECT * FROM unfinished ORDER BY id").fetchall()
-        except sqlite3.Error:
+        except _DAMAGE:
             return []
         return [
             Unfinished(id=id_, start_utc_ms=start, duration_ms=length)
@@ -337,7 +337,7 @@ class Database:
             for values in self._db.execute(query, given):
                 _row(values)
                 yield values
-        except (sqlite3.Error, StoreFault):
+        except (*_DAMAGE, StoreFault):
             return
 
     def _meta(self, key: str) -> int:
@@ -375,8 +375,9 @@ def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_IOERR) & 0xFF
+    except _DAMAGE as error:
+        usual = sqlite3.SQLITE_CORRUPT if isinstance(error, UnicodeDecodeError) else sqlite3.SQLITE_IOERR
+        code = getattr(error, "sqlite_errorcode", usual) & 0xFF
         raise StoreFault(_KINDS.get(code, "io"), f"the outbox database failed: {error}") from error
 
 
