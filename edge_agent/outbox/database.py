@@ -1,7 +1,7 @@
 """The SQLite file of the outbox: the only SQL of the project.
 
-WAL with synchronous=FULL: a commit survives a power cut (NORMAL loses the last ones). The small auto-checkpoint
-keeps the WAL so short that a full disk can be drained. Every sqlite3 error leaves as a StoreFault.
+WAL with synchronous=FULL: a commit survives a power cut. The small auto-checkpoint keeps the WAL so short that
+a full disk can be drained. Every sqlite3 error leaves as a StoreFault.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from edge_agent.types import Value
 
 SCHEMA_VERSION = 1
 _BUSY_TIMEOUT_S = 5.0
-_PROBED = 200_000
-"""Numbers asked for one by one in a damaged store: more than 72 h of finals, and about a second."""
+_PROBED = 200_000  # numbers asked for one by one in a damaged store: 72 h of finals, about a second
 _SEQ_MAX = 2**53
 """JSON's limit for whole numbers; a larger seq is damage, and numbers must go on above the largest."""
 _SCHEMA = """
