@@ -19,6 +19,7 @@ from edge_agent.types import Value
 ALLOWED = (
     "device.site",
     "endpoint.max_utterance_s",
+    "endpoint.mode",
     "endpoint.probe_ms",
     "endpoint.silence_ms",
     "recognition.language",

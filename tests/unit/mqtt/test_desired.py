@@ -33,7 +33,7 @@ def test_good_values_hold() -> None:
     """Every key that may be set, at once."""
     tables = {
         "device": {"site": "roof"},
-        "endpoint": {"silence_ms": 700, "probe_ms": 150, "max_utterance_s": 20},
+        "endpoint": {"silence_ms": 700, "probe_ms": 150, "max_utterance_s": 20, "mode": "auto"},
         "recognition": {
             "language": ["en", "de"],
             "prompt": "cranes",
