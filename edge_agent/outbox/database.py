@@ -1,7 +1,7 @@
 """The SQLite file of the outbox: the only SQL of the project.
 
-WAL with synchronous=FULL: a commit survives a power cut. The small auto-checkpoint keeps the WAL so short that
-a full disk can be drained. Every sqlite3 error leaves as a StoreFault.
+WAL with synchronous=FULL: a commit survives a power cut. The small auto-checkpoint keeps the WAL so short
+that a full disk can be drained. Every sqlite3 error leaves as a StoreFault.
 """
 
 from __future__ import annotations
