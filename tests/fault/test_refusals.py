@@ -12,8 +12,10 @@ import pytest
 from edge_agent.mqtt.private_broker import PrivateBroker
 from edge_agent.mqtt.publisher import Courier
 from edge_agent.outbox.store import Outbox
-from tests.broker import wait_until
+from tests.broker import Subscriber, wait_until
+from tests.e2e.agent_process import AgentProcess
 from tests.e2e.test_courier import CLOCK, connected, courier, final
+from tests.e2e.test_run import looped, settings
 from tests.fault.results import record
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
@@ -159,3 +161,24 @@ def test_a_certificate_that_expires(tmp_path: Path, outbox: Outbox, name: str, s
             authority.issue(name, expired=True)
             broker.restart()
             suffer(f"{'server' if name == 'srv' else 'client'} certificate", made, broker, outbox, said, mend)
+
+
+def test_the_service_says_what_the_broker_refuses(tmp_path: Path) -> None:
+    """Retained status: degraded with the reason while finals are forbidden, online when they are allowed."""
+    acl = tmp_path / "acl"
+
+    acl.write_text("topic read edge/#\ntopic write edge/box/up/status\n")
+    with PrivateBroker(config=[f"acl_file {acl}"]) as broker, Subscriber(broker.port) as subscriber:
+        with AgentProcess(tmp_path / "state", *settings(broker, looped())):
+            wait_until(
+                lambda: (
+                    subscriber.on("/status") and "Not authorized" in str(subscriber.on("/status")[-1].body)
+                ),
+                60,
+                "the reason in the status",
+            )
+            assert subscriber.on("/status")[-1].body["state"] == "degraded"
+            acl.write_text("topic readwrite edge/#\n")
+            broker.reload()
+            wait_until(lambda: subscriber.on("/transcript/final"), RESUMED_S + 5, "the finals that waited")
+            wait_until(lambda: subscriber.on("/status")[-1].body["state"] == "online", 70, "all is well")
