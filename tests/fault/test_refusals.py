@@ -168,17 +168,18 @@ def test_the_service_says_what_the_broker_refuses(tmp_path: Path) -> None:
     acl = tmp_path / "acl"
 
     acl.write_text("topic read edge/#\ntopic write edge/box/up/status\n")
-    with PrivateBroker(config=[f"acl_file {acl}"]) as broker, Subscriber(broker.port) as subscriber:
-        with AgentProcess(tmp_path / "state", *settings(broker, looped())):
-            wait_until(
-                lambda: (
-                    subscriber.on("/status") and "Not authorized" in str(subscriber.on("/status")[-1].body)
-                ),
-                60,
-                "the reason in the status",
-            )
-            assert subscriber.on("/status")[-1].body["state"] == "degraded"
-            acl.write_text("topic readwrite edge/#\n")
-            broker.reload()
-            wait_until(lambda: subscriber.on("/transcript/final"), RESUMED_S + 5, "the finals that waited")
-            wait_until(lambda: subscriber.on("/status")[-1].body["state"] == "online", 70, "all is well")
+    with (
+        PrivateBroker(config=[f"acl_file {acl}"]) as broker,
+        Subscriber(broker.port) as subscriber,
+        AgentProcess(tmp_path / "state", *settings(broker, looped())),
+    ):
+        wait_until(
+            lambda: subscriber.on("/status") and "Not authorized" in str(subscriber.on("/status")[-1].body),
+            60,
+            "the reason in the status",
+        )
+        assert subscriber.on("/status")[-1].body["state"] == "degraded"
+        acl.write_text("topic readwrite edge/#\n")
+        broker.reload()
+        wait_until(lambda: subscriber.on("/transcript/final"), RESUMED_S + 5, "the finals that waited")
+        wait_until(lambda: subscriber.on("/status")[-1].body["state"] == "online", 70, "all is well")
