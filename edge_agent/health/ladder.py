@@ -2,7 +2,8 @@
 
     full -> partials wider -> partials off -> smaller model -> gaps
 
-Pure: it is fed with load facts and answers the step. One step down after `DOWN_S` of trouble, one step up
+Pure: it is fed with load facts and answers the step. One step down after `DOWN_S` of trouble (another model
+changes words, so it takes `MODEL_S`; the last step only tells that the queue is full and drops), one step up
 after `UP_S` of calm; a step up that is regretted soon doubles the calm that the next one takes. Trouble and
 calm have different thresholds, and between them nothing changes.
 """
@@ -19,6 +20,7 @@ WIDE = 3.0
 """How much wider the interval between partials is at the first step."""
 
 DOWN_S = 3.0
+MODEL_S = 15.0
 UP_S = 30.0
 LONGEST_UP_S = 600.0
 REGRET_S = 120.0
@@ -89,24 +91,24 @@ class Ladder:
 
     def update(self, load: Load, now_ns: int) -> bool:
         """Take the facts of now; True when the step changed."""
-        trouble = self._trouble(load)
-        calm = not trouble and _is_calm(load)
-        self._last = load
-        self._trouble_ns = _since(self._trouble_ns, now_ns, holds=bool(trouble))
-        self._calm_ns = _since(self._calm_ns, now_ns, holds=calm)
-        if trouble:
-            return self._down(trouble, now_ns)
-        return self._up(now_ns)
-
-    def _trouble(self, load: Load) -> str:
         throttled = self._last is not None and load.throttled > self._last.throttled
         dropped = self._last is not None and load.dropped > self._last.dropped
-        return trouble(load, throttled=throttled, dropped=dropped)
+        why = trouble(load, throttled=throttled, dropped=dropped)
+        calm = not why and _is_calm(load)
+        self._last = load
+        self._trouble_ns = _since(self._trouble_ns, now_ns, holds=bool(why))
+        self._calm_ns = _since(self._calm_ns, now_ns, holds=calm)
+        if why:
+            return self._down(why, now_ns, dropped=dropped)
+        return self._up(now_ns)
 
-    def _down(self, why: str, now_ns: int) -> bool:
+    def _down(self, why: str, now_ns: int, *, dropped: bool) -> bool:
         assert self._trouble_ns is not None
         held_s = (now_ns - max(self._trouble_ns, self._last_change_ns)) / 1e9
-        if held_s < DOWN_S or self._place == len(self._steps) - 1:
+        if self._place == len(self._steps) - 1:
+            return False
+        below = self._steps[self._place + 1]
+        if held_s < (MODEL_S if below == "smaller_model" else DOWN_S) or (below == "gaps" and not dropped):
             return False
         if self._up_ns is not None and now_ns - self._up_ns < REGRET_S * 1e9:
             self._patience_s = min(LONGEST_UP_S, self._patience_s * 2)

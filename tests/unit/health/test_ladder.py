@@ -22,13 +22,21 @@ def feed(ladder: Ladder, load: Load, start_s: int, seconds: int) -> list[str]:
 
 
 def test_it_goes_down_one_step_at_a_time_and_says_why() -> None:
-    """Three seconds of trouble a step, in the written order."""
+    """Three seconds of trouble a step, fifteen to another model, in the written order."""
     ladder = Ladder()
-    steps = feed(ladder, BEHIND, 0, 13)
-    assert list(dict.fromkeys(steps)) == list(STEPS)
-    assert steps.index("partials_wide") == 3
-    assert steps.index("gaps") == 12
-    assert ladder.reason == "recognition is 20 s behind: speech is dropped and told as gaps"
+    steps = feed(ladder, BEHIND, 0, 60)
+    assert list(dict.fromkeys(steps)) == list(STEPS[:-1])
+    assert [steps.index(step) for step in STEPS[1:-1]] == [3, 6, 21]
+    assert ladder.reason == "recognition is 20 s behind: a smaller model recognises"
+
+
+def test_gaps_are_told_only_when_speech_is_dropped() -> None:
+    """A backlog alone loses nothing."""
+    ladder = Ladder()
+    feed(ladder, BEHIND, 0, 60)
+    ladder.update(Load(queued_s=120, dropped=1), 60 * SECOND)
+    assert ladder.step == "gaps"
+    assert ladder.reason == "recognition is behind, the queue is full: speech is dropped and told as gaps"
 
 
 def test_a_short_peak_changes_nothing() -> None:
@@ -61,12 +69,9 @@ def test_a_step_up_that_is_regretted_takes_twice_the_calm() -> None:
 def test_without_a_smaller_model_that_step_is_left_out() -> None:
     """The ladder has only the steps that exist here."""
     ladder = Ladder(("full", "partials_wide", "partials_off", "gaps"))
-    assert list(dict.fromkeys(feed(ladder, BEHIND, 0, 30))) == [
-        "full",
-        "partials_wide",
-        "partials_off",
-        "gaps",
-    ]
+    assert list(dict.fromkeys(feed(ladder, BEHIND, 0, 30))) == ["full", "partials_wide", "partials_off"]
+    ladder.update(Load(queued_s=120, dropped=1), 30 * SECOND)
+    assert ladder.step == "gaps"
 
 
 @pytest.mark.parametrize(
