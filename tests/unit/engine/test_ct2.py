@@ -143,7 +143,7 @@ def test_a_prepared_model_proves_its_rows(tmp_path: Path) -> None:
     engine = open_engine(_config(prepare("whisper-tiny.en", store)))
     assert engine.steps.abilities.scores_end
     assert engine.info.notes == ()
-    pcm = read_audio(corpus.clips(set="tel8k_en_asterisk")[4].path)
+    pcm = read_audio(corpus.clips(set="en_read_kathleen")[4].path)
     first = engine.transcribe(pcm, options=DecodeOptions())
     second = engine.transcribe(pcm, options=DecodeOptions(words=True), draft=first)
     assert second.tokens == first.tokens
