@@ -39,6 +39,7 @@ def wish_of(config: Config, models_dir: Path) -> Wish:
         prompt=wanted.prompt,
         terms=wanted.terms,
         speculation=wanted.speculation,
+        at_once=1,  # there is one scribe; each idle worker would keep the memory of its last decode
     )
 
 

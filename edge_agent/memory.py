@@ -13,6 +13,17 @@ def rss_bytes() -> int:
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
+_M_ARENA_MAX = -8  # mallopt(3)
+_ARENAS = 2
+
+
+def few_arenas() -> None:
+    """Let the threads share two heaps; each of a dozen would keep what its busiest moment took."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # glibc only
+        libc.mallopt(_M_ARENA_MAX, _ARENAS)
+
+
 def give_back() -> None:
     """Return freed pages to the system.
 

@@ -33,6 +33,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     words: bool = True
     speculation: str = "auto"
     """Where drafts come from; "auto": as the profile says."""
+    at_once: int = 0
+    """Decodes wanted at once, at most those the machine is sized for; 0: all of those."""
     root: Path = probe.LIVE_ROOT
 
 
@@ -142,7 +144,7 @@ def _open(wish: Wish, device: Device, choice: Choice) -> Recogniser:
             model_name=name,
             compute_type=wanted.compute_type,
             device=wanted.device,
-            workers=choice.workers,
+            workers=min(choice.workers, wish.at_once or choice.workers),
             threads_per_worker=wanted.threads_per_worker,
             extra=_extra(wish, choice),
         )

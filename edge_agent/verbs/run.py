@@ -72,7 +72,9 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run until told to stop, or until a part fails for good."""
     from edge_agent import config as configuration
+    from edge_agent import memory
 
+    memory.few_arenas()
     stop = threading.Event()
     _listen_for_signals(stop)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)

@@ -14,7 +14,7 @@ import wave
 from pathlib import Path
 
 from edge_agent.mqtt.private_broker import PrivateBroker
-from tests.benchmarks.results import write_section
+from tests.benchmarks.results import machine, write_section
 from tests.broker import Subscriber, wait_until
 from tests.e2e.agent_process import AgentProcess
 
@@ -103,9 +103,8 @@ def main() -> None:
 """
     print(body)
     if arguments.write:
-        write_section(
-            "footprint", "What the service costs", "python -m tests.benchmarks.footprint --write", body
-        )
+        command = f"`python -m tests.benchmarks.footprint --write`, {machine()}"
+        write_section("footprint", "What the service costs", f"{body}\n{command}")
 
 
 if __name__ == "__main__":
