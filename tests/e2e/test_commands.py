@@ -60,19 +60,19 @@ def test_a_command_acts_within_a_tenth_of_a_second(fleet: Commander) -> None:
 def test_mute_closes_the_microphone_and_says_so(fleet: Commander) -> None:
     """State `muted`, a gap with that cause, and `online` again after unmute."""
     assert fleet.ask("mute")["result"] == {"muted": True}
-    wait_until(lambda: fleet.state() == "muted", 5)
+    wait_until(lambda: fleet.state() == "muted", 30)
     assert fleet.on("box/up/status")[-1].body["reasons"] == ["muted by command"]
     wait_until(lambda: [g for g in fleet.on("/up/gap") if g.body["cause"] == "muted"], 10, "a muted gap")
     assert fleet.ask("unmute")["result"] == {"muted": False}
-    wait_until(lambda: fleet.state() == "online", 5)
+    wait_until(lambda: fleet.state() == "online", 30)
     assert {"muted", "unmuted"} <= {event.body["type"] for event in fleet.on("/up/event")}
 
 
 def test_a_timed_mute_ends_by_itself(fleet: Commander) -> None:
     """mute with duration_s needs no unmute."""
     fleet.ask("mute", {"duration_s": 1})
-    wait_until(lambda: fleet.state() == "muted", 5)
-    wait_until(lambda: fleet.state() == "online", 5)
+    wait_until(lambda: fleet.state() == "muted", 30)
+    wait_until(lambda: fleet.state() == "online", 30)
 
 
 def test_the_self_test_recognises_its_recording(fleet: Commander) -> None:
@@ -87,7 +87,7 @@ def test_the_self_test_recognises_its_recording(fleet: Commander) -> None:
 def test_answers_go_to_the_response_topic_with_its_correlation(fleet: Commander) -> None:
     """As MQTT 5 requests expect it, besides `up/answer`."""
     fleet.ask("flush", response_topic="fleet/replies/7", correlation=b"\x00\xffcorr")
-    wait_until(lambda: len(fleet.on("fleet/replies/7")) == 2, 5)
+    wait_until(lambda: len(fleet.on("fleet/replies/7")) == 2, 30)
     assert {message.properties.CorrelationData for message in fleet.on("fleet/replies/7")} == {
         b"\x00\xffcorr"
     }
@@ -139,7 +139,7 @@ def test_an_id_works_once(fleet: Commander) -> None:
     body = command("flush")
     assert fleet.last(fleet.send(body))["state"] == "done"
     fleet.send(body)
-    wait_until(lambda: fleet.answers(body["command_id"])[-1]["state"] == "refused", 5)
+    wait_until(lambda: fleet.answers(body["command_id"])[-1]["state"] == "refused", 30)
     assert "used before" in fleet.answers(body["command_id"])[-1]["reason"]
 
 
@@ -169,7 +169,7 @@ def test_garbage_is_refused_and_harms_nothing(fleet: Commander) -> None:
 
 def test_desired_values_hold_at_once(fleet: Commander) -> None:
     """Applied live, reported, the good kept and the bad named."""
-    wait_until(lambda: fleet.on("/up/config"), 5)
+    wait_until(lambda: fleet.on("/up/config"), 30)
     version = fleet.config()["version"] + 10
     fleet.desire(
         version,
@@ -180,7 +180,7 @@ def test_desired_values_hold_at_once(fleet: Commander) -> None:
             "recognition": {"terms": ["way out"]},
         },
     )
-    wait_until(lambda: fleet.config()["version"] == version, 5)
+    wait_until(lambda: fleet.config()["version"] == version, 30)
     config = fleet.config()
     assert config["reported"]["endpoint"]["silence_ms"] == 900
     assert config["reported"]["device"]["site"] == "roof"
@@ -190,16 +190,22 @@ def test_desired_values_hold_at_once(fleet: Commander) -> None:
         "endpoint.sound",
         "mqtt.url",
     }
-    wait_until(lambda: [m for m in fleet.on("/final") if m.body["site"] == "roof"], 20, "the new site")
-    told = fleet.on("/final")[-1].body["latency_ms"]["endpoint"]
-    assert told >= 850
+
+    def ended_by_silence() -> list[int]:
+        """Endpoint delays of finals after the change that silence ended (a flush or a stop has none)."""
+        found = [m.body for m in fleet.on("/final") if m.body["site"] == "roof"]
+        return [
+            b["latency_ms"]["endpoint"] for b in found if not any(f.startswith("cut:") for f in b["flags"])
+        ]
+
+    wait_until(lambda: max(ended_by_silence(), default=0) >= 850, 40, "the new silence, at the new site")
 
     fleet.desire(version - 1, {"endpoint": {"silence_ms": 100}})
-    wait_until(lambda: fleet.config()["rejected"][-1]["key"] == "version", 5)
+    wait_until(lambda: fleet.config()["rejected"][-1]["key"] == "version", 30)
     assert fleet.config()["reported"]["endpoint"]["silence_ms"] == 900
 
     fleet.desire(version + 1, {})
-    wait_until(lambda: fleet.config()["version"] == version + 1, 5)
+    wait_until(lambda: fleet.config()["version"] == version + 1, 30)
     assert fleet.config()["reported"]["endpoint"]["silence_ms"] is None
     assert fleet.config()["rejected"] == []
 
@@ -225,7 +231,7 @@ def test_restart_and_what_survives_it(tmp_path: Path) -> None:
         with box:
             wait_until(lambda: fleet.on("box/up/status") and fleet.state() == "online", 40)
             fleet.desire(4, {"endpoint": {"silence_ms": 800}, "recognition": {"language": "de"}})
-            wait_until(lambda: fleet.on("/up/config") and fleet.config()["version"] == 4, 5)
+            wait_until(lambda: fleet.on("/up/config") and fleet.config()["version"] == 4, 30)
             fleet.ask("mute")
             soon = fleet.ask("restart")
             assert (soon["state"], soon["reason"]) == ("refused", "started less than a minute ago")
@@ -242,7 +248,7 @@ def test_restart_and_what_survives_it(tmp_path: Path) -> None:
             assert fleet.state() == "muted"
             again = command("unmute", command_id=used)
             fleet.send(again)
-            wait_until(lambda: "used before" in fleet.answers(used)[-1]["reason"], 5)
+            wait_until(lambda: "used before" in fleet.answers(used)[-1]["reason"], 30)
             assert fleet.ask("unmute")["result"] == {"muted": False}
 
 
