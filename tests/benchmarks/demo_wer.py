@@ -27,14 +27,14 @@ from numpy.typing import NDArray
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY)]
 
-from edge_agent.audio.files import read_audio  # noqa: E402 - the repository must be on the path first
-from edge_agent.bench.peer import FasterWhisper  # noqa: E402
-from edge_agent.bench.score import FIT_REFERENCES, Errors, errors, measure_of, total  # noqa: E402
-from edge_agent.models.store import ModelStore  # noqa: E402
-from edge_agent.types import SAMPLE_RATE_HZ  # noqa: E402
-from edge_agent.verbs import demo  # noqa: E402
-from edge_agent.verbs.common import models_dir  # noqa: E402
-from tests.benchmarks.results import machine, table, write_section  # noqa: E402
+from edge_agent.audio.files import read_audio
+from edge_agent.bench.peer import FasterWhisper
+from edge_agent.bench.score import FIT_REFERENCES, Errors, errors, measure_of, total
+from edge_agent.models.store import ModelStore
+from edge_agent.types import SAMPLE_RATE_HZ
+from edge_agent.verbs import demo
+from edge_agent.verbs.common import models_dir
+from tests.benchmarks.results import machine, table, write_section
 
 MODEL = "whisper-base"
 ALLOWED_POINTS = 0.5

@@ -62,7 +62,7 @@ def test_a_sound_box_is_called_sound(tmp_path: Path, broker: PrivateBroker) -> N
     assert checks["round trip"]["status"] == "ok"
     assert archive.stat().st_mode & 0o777 == 0o600
     with tarfile.open(archive) as bundle:
-        parts = {entry.name: bundle.extractfile(entry).read() for entry in bundle}  # type: ignore[union-attr]
+        parts = {entry.name: bundle.extractfile(entry).read() for entry in bundle}
     assert {Path(name).name for name in parts} >= {
         "checks.json",
         "versions.json",

@@ -12,7 +12,7 @@ from pathlib import Path
 def attempt(work: object) -> str:
     """ "allowed", or why not."""
     try:
-        work()  # type: ignore[operator]
+        work()
     except (OSError, PermissionError) as error:
         return type(error).__name__ if error.errno is None else os.strerror(error.errno)
     return "allowed"

@@ -18,12 +18,12 @@ class Errands:
     """Runs what the scribe would run when idle, at once."""
 
     def errand(self, run: object) -> None:
-        run()  # type: ignore[operator]
+        run()
 
 
 def singer(house: House, **given: object) -> tuple[Canary, object]:
     spares = house.spares()
-    work: Work = Errands()  # type: ignore[assignment]
+    work: Work = Errands()
     return Canary(work, spares, sound=lambda: SOUND, **given), spares
 
 
