@@ -119,9 +119,16 @@ class Connection:
         answer, lost = self._connack, self._lost
         if answer is None or answer.is_failure:
             self.close()
-            raise refusals.of_login(url, answer, lost.cause if lost else None, self._last_error)
+            cause = lost.cause if lost else None
+            raise refusals.of_login(url, answer, cause, self._last_error, link=self._link)
         self._events.clear()
         return self.limits
+
+    @property
+    def _link(self) -> refusals.Link:
+        if not self._where.tls:
+            return "plain"
+        return "certified" if self._settings.cert_file else "tls"
 
     def _await(self, answered: Callable[[], bool]) -> None:
         deadline = time.monotonic() + self._settings.connect_timeout_s

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ssl
+from typing import Literal, TypeAlias
 
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_agent.errors import BrokerError, BrokerRefused, BrokerUnreachable
+
+Link: TypeAlias = Literal["plain", "tls", "certified"]
+"""A connection without TLS, with it, and with a certificate of our own in it."""
 
 FAILURE = 0x80
 """Reason codes from here on mean that the other side did not do it."""
@@ -47,7 +51,9 @@ def of_socket(url: str, error: OSError) -> BrokerError:
     )
 
 
-def of_login(url: str, answer: ReasonCode | None, lost: str | None, socket_error: str) -> BrokerError:
+def of_login(
+    url: str, answer: ReasonCode | None, lost: str | None, socket_error: str, *, link: Link
+) -> BrokerError:
     """The error of a connection that the broker did not accept.
 
     Args:
@@ -55,6 +61,7 @@ def of_login(url: str, answer: ReasonCode | None, lost: str | None, socket_error
         answer: its CONNACK, if there was one.
         lost: why the connection ended before that, if it did.
         socket_error: the last thing the socket complained about.
+        link: what the connection was made over.
     """
     if answer is not None:
         kind = BrokerRefused if is_refusal(answer.value) else BrokerUnreachable
@@ -67,7 +74,29 @@ def of_login(url: str, answer: ReasonCode | None, lost: str | None, socket_error
             f"the broker at {url} refused our certificate: {socket_error}",
             remedy="check mqtt.cert_file and mqtt.key_file against the broker's CA",
         )
+    if link != "plain" and lost is not None:
+        return _closed_after_handshake(url, lost, certified=link == "certified")
     return BrokerUnreachable(
         f"no MQTT session with the broker at {url}: {lost or 'no answer in time'}",
         remedy="check that an MQTT 5 broker listens there",
+    )
+
+
+def _closed_after_handshake(url: str, lost: str, *, certified: bool) -> BrokerError:
+    """Gone between handshake and CONNACK: often a refusal whose alert was lost with the connection.
+
+    A broker that closes while our CONNECT is unread resets the connection, and the alert goes down with it.
+    Without a certificate of ours that is the likely story, and waiting mends nothing: refused. With one, a
+    proxy without a broker behind it, or a broker that ends, looks the same: only unreachable.
+    """
+    if not certified:
+        return BrokerRefused(
+            f"the broker at {url} closed the TLS connection before it answered, as one that asks for a client"
+            f" certificate does: {lost}",
+            remedy="set mqtt.cert_file and mqtt.key_file, or see the broker's log",
+        )
+    return BrokerUnreachable(
+        f"the broker at {url} closed the TLS connection before it answered, as one that does not accept our"
+        f" certificate may: {lost}",
+        remedy="check that it runs, and mqtt.cert_file and mqtt.key_file against its CA",
     )
