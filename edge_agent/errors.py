@@ -16,6 +16,9 @@ EdgeAgentError                exit
 │  ├─ DigestMismatch             1     bytes are not what the catalogue promises
 │  ├─ FetchFailed               69     no source could deliver
 │  └─ DiskFull                   1     not enough room
+├─ FleetError                    1   what the fleet sends
+│  ├─ Untrusted                  1     signature, version, expiry or digest does not hold
+│  └─ NoMirror                  69     no mirror could be read
 ├─ OutboxError                   1   the durable queue
 └─ BrokerError                  69   MQTT
    ├─ BrokerUnreachable         69     no connection
@@ -109,6 +112,20 @@ class FetchFailed(ModelError):
 
 class DiskFull(ModelError):
     """Not enough room for the model."""
+
+
+class FleetError(EdgeAgentError):
+    """What the fleet sends cannot be used."""
+
+
+class Untrusted(FleetError):
+    """A signature, a version, an expiry, a size or a digest does not hold: nothing of it is used."""
+
+
+class NoMirror(FleetError):
+    """None of the mirrors could be read."""
+
+    exit_code = 69
 
 
 class OutboxError(EdgeAgentError):
