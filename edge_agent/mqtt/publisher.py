@@ -12,7 +12,6 @@ import random
 import select
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 
 from edge_agent.clock import Clock
@@ -21,6 +20,7 @@ from edge_agent.mqtt import wire
 from edge_agent.mqtt.aside import Aside
 from edge_agent.mqtt.backoff import Holds, delay_s
 from edge_agent.mqtt.client import NO_SUBSCRIBERS, Connection
+from edge_agent.mqtt.doubt import Doubt
 from edge_agent.mqtt.events import Acked, Granted, Lost, Message
 from edge_agent.mqtt.partial_lane import PartialLane
 from edge_agent.mqtt.presence import Presence, Slot
@@ -39,8 +39,6 @@ WINDOW = 20
 _TICK_S = 1.0
 _MARK_ROWS, _MARK_WITHIN_S = 20, 0.05
 """While a backlog drains, so many acknowledged rows share one commit, or those of so many seconds."""
-_DOUBT_S = 0.25
-"""A broker that dies may have acknowledged what it had not saved yet: rows so young are sent again."""
 _FAREWELL_S = 0.5
 """Kept of the time to stop for saying so."""
 _PACKET_TOO_LARGE = 0x95
@@ -89,7 +87,7 @@ class Courier:
         self._sent_rows: dict[int, QueuedRow] = {}
         self._sent_slots: dict[int, Slot] = {}
         self._accepted: list[tuple[int, int]] = []
-        self._recent: deque[tuple[float, int]] = deque(maxlen=WINDOW)
+        self._doubt = Doubt(WINDOW)
         self._holds = Holds()
         self._mark_at, self._draining = 0.0, False
         self._live_after = 0
@@ -307,7 +305,9 @@ class Courier:
                 self._outbox.set_aside(row.seq, _PACKET_TOO_LARGE)
                 return
             self._counters.truncated += 1
-        self._sent_rows[connection.publish(topic, payload or b"")] = row
+        mid = connection.publish(topic, payload or b"")
+        self._sent_rows[mid] = row
+        self._doubt.sent(mid)
         self._aside.row_sent(row)
 
     def _topic_of(self, row: QueuedRow) -> str:
@@ -345,6 +345,7 @@ class Courier:
         row = self._sent_rows.pop(ack.mid, None)
         if row is not None:
             self._more = True
+            self._doubt.answered(ack.mid)
             if ack.code < FAILURE:
                 if self._aside.row_taken(row.seq, ack.code):
                     self._accept(row.seq, ack.code)
@@ -371,7 +372,7 @@ class Courier:
         if not self._accepted:
             self._mark_at = time.monotonic() + _MARK_WITHIN_S
         self._accepted.append((seq, code))
-        self._recent.append((time.monotonic(), seq))
+        self._doubt.accepted(seq, time.monotonic())
 
     def _taken(self, what: str) -> None:
         self._failures = 0  # only now: a broker that accepts the login and then throws us out is no success
@@ -391,8 +392,7 @@ class Courier:
         self._aside.lost()
         if self._accepted:
             self._mark()
-        self._outbox.doubt([seq for at, seq in self._recent if time.monotonic() - at < _DOUBT_S])
-        self._recent.clear()
+        self._outbox.doubt(self._doubt.lost(time.monotonic()))
         unanswered = [row.seq for row in self._sent_rows.values()]
         self._sent_rows.clear()
         self._sent_slots.clear()

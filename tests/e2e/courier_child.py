@@ -1,7 +1,7 @@
 """A small agent for fault tests: commits finals one after the other and delivers them, until it is killed.
 
-Prints the id of each final after its commit. Arguments: outbox path, broker URL, pause between finals in
-seconds.
+Begins with a line on its standard input: a run of many kills has the next one imported and waiting. Prints
+the id of each final after its commit. Arguments: outbox path, broker URL, pause between finals in seconds.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from edge_agent.outbox.store import Outbox
 
 def main(path: str, url: str, pause_s: str) -> None:
     """Commit and deliver for ever."""
+    sys.stdin.readline()
     clock = SystemClock()
     outbox = Outbox(Path(path), clock=clock)
     courier = Courier(MqttSettings(url=url), Topics("edge", "child"), outbox, clock=clock, boot_id="b")

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import subprocess
-import sys
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,9 +24,9 @@ from edge_agent.outbox.rows import Row
 from edge_agent.outbox.store import Outbox
 from edge_agent.types import Hypothesis, Latency, Utterance, Word
 from tests.broker import Subscriber, wait_until
+from tests.fault.kills import assert_nothing_lost, end_child, kill_9_run, start_child
 
 CLOCK = SystemClock()
-CHILD = Path(__file__).with_name("courier_child.py")
 ORIGIN = wire.Origin(device_id="dev", site="lab", profile="p", engine="scripted", model="m@1")
 
 
@@ -246,12 +242,10 @@ class TestStatusIsTrue:
         self, broker: PrivateBroker, subscriber: Subscriber, tmp_path: Path
     ) -> None:
         """The will speaks for a process that was killed."""
-        child = _start_child(tmp_path / "outbox.sqlite3", broker.url)
+        child = start_child(tmp_path / "outbox.sqlite3", broker.url)
         wait_until(lambda: subscriber.on("up/status"), 10, "the child is online")
         killed = time.monotonic()
-        child.kill()
-        child.wait(5)
-        child.stdout.close()
+        end_child(child)
         wait_until(lambda: subscriber.on("up/status")[-1].body["state"] == "offline", 2)
         print(f"offline {time.monotonic() - killed:.3f} s after the kill")
         assert status_seen_by_a_newcomer(broker.port, "child") == "offline"
@@ -438,102 +432,19 @@ def test_an_idle_courier_costs_next_to_nothing(broker: PrivateBroker, outbox: Ou
             assert spent < 0.1
 
 
-def _start_child(path: Path, url: str, pause_s: float = 0.0) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, str(CHILD), str(path), url, str(pause_s)], stdout=subprocess.PIPE, text=True
-    )
-
-
-def _kill_9_run(
-    broker: PrivateBroker, path: Path, *, kills: int, broker_kills: int, seed: int, pause_s: float = 0.0
-) -> Counter[str]:
-    """Kill the child at random instants; the coordinator's books afterwards."""
-    chance = random.Random(seed)
-    committed: list[str] = []
-    broker_turns = set(chance.sample(range(kills), broker_kills))
-    with Subscriber(broker.port, topic="edge/child/up/transcript/#") as subscriber:
-        for turn in range(kills):
-            child = _start_child(path, broker.url, pause_s)
-            reader = threading.Thread(
-                target=lambda c=child: committed.extend(line.strip() for line in c.stdout)
-            )
-            reader.start()
-            known = len(committed)
-            wait_until(lambda known=known: len(committed) > known, 20, "the child commits")
-            time.sleep(chance.uniform(0.0, 0.5))
-            if turn in broker_turns:
-                broker.kill()
-                # Time to notice: what died with the broker's memory is sent again by the agent that sent it.
-                time.sleep(chance.uniform(0.2, 0.4))
-            child.kill()
-            child.wait(5)
-            reader.join(5)
-            child.stdout.close()
-            if turn in broker_turns:
-                broker.start()
-        outbox = Outbox(path, clock=CLOCK)
-        drain = Courier(
-            MqttSettings(url=broker.url), wire.Topics("edge", "child"), outbox, clock=CLOCK, boot_id="b"
-        )
-        drain.start()
-        wait_until(lambda: outbox.stats().queued == 0, 30, "the rest drained")
-        assert drain.stop(3.0)
-        outbox.close()
-        stored = _stored(path)
-        with contextlib.suppress(AssertionError):  # the verdict is in the books
-            wait_until(lambda: {m.body["seq"] for m in subscriber.heard} >= set(stored), 10)
-        received = [m.body for m in subscriber.heard]
-        bytes_of: dict[str, set[bytes]] = {}
-        for message in subscriber.heard:
-            bytes_of.setdefault(message.body["id"], set()).add(message.payload)
-    return Counter(
-        committed=len(stored),
-        announced_but_not_stored=len(set(committed) - set(stored.values())),
-        missing=len(set(stored.values()) - {body["id"] for body in received}),
-        duplicates=len(received) - len(bytes_of),
-        unequal=sum(len(same) > 1 for same in bytes_of.values()),
-        seq_holes=len(set(range(1, max(stored) + 1)) - set(stored)),
-    )
-
-
-def _stored(path: Path) -> dict[int, str]:
-    database = Database(path, read_only=True)
-    try:
-        return {row.seq: row.id for row, _ in database.all_rows()}
-    finally:
-        database.close()
-
-
-def _assert_nothing_lost(books: Counter[str], seed: int) -> None:
-    print(f"seed {seed}: {dict(books)}")
-    assert books["committed"] > 0
-    for wrong in ("missing", "announced_but_not_stored", "unequal", "seq_holes"):
-        assert books[wrong] == 0, books
-
-
 def test_kill_9_of_the_agent_loses_no_committed_final(broker: PrivateBroker, tmp_path: Path) -> None:
     """Twelve kills at random instants: everything committed arrives, hardly anything twice, no holes."""
     seed = int(os.environ.get("EDGE_AGENT_SEED", random.randrange(10**6)))
-    books = _kill_9_run(
-        broker, tmp_path / "outbox.sqlite3", kills=12, broker_kills=0, seed=seed, pause_s=0.01
-    )
-    _assert_nothing_lost(books, seed)
+    books = kill_9_run(broker, tmp_path / "outbox.sqlite3", kills=12, broker_kills=0, seed=seed, pause_s=0.01)
+    assert_nothing_lost(books, seed)
     assert books["duplicates"] <= 12, "more than one repeat for each kill"
 
 
 def test_kill_9_of_agent_and_broker_loses_no_committed_final(broker: PrivateBroker, tmp_path: Path) -> None:
     """The broker is killed in between as well; it saves what it acknowledges."""
     seed = int(os.environ.get("EDGE_AGENT_SEED", random.randrange(10**6)))
-    books = _kill_9_run(broker, tmp_path / "outbox.sqlite3", kills=6, broker_kills=3, seed=seed)
-    _assert_nothing_lost(books, seed)
-
-
-@pytest.mark.slow
-def test_hundreds_of_kills_lose_no_committed_final(broker: PrivateBroker, tmp_path: Path) -> None:
-    """Two hundred kills, the broker's mixed in."""
-    seed = int(os.environ.get("EDGE_AGENT_SEED", random.randrange(10**6)))
-    books = _kill_9_run(broker, tmp_path / "outbox.sqlite3", kills=200, broker_kills=40, seed=seed)
-    _assert_nothing_lost(books, seed)
+    books = kill_9_run(broker, tmp_path / "outbox.sqlite3", kills=6, broker_kills=3, seed=seed)
+    assert_nothing_lost(books, seed)
 
 
 @pytest.mark.slow

@@ -1,9 +1,10 @@
 """Throws broken, hostile and almost right input at everything that reads messages; none may raise.
 
-    python -m tests.fault.fuzz [--inputs 200000] [--seed 1] [--seconds 300] [TARGET...]
+    python -m tests.fault.fuzz [--inputs 200000] [--seed 1] [--seconds 300] [--record] [TARGET...]
 
 Each target gets its own share of real, mutated and generated inputs. What is not one of the reader's own
-answers is a failure: printed with the input that caused it, exit code 1. Same seed, same inputs.
+answers is a failure: printed with the input that caused it, exit code 1. Same seed, same inputs. With
+--record the figures go to tests/fault/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from edge_agent.mqtt.bridges.plain import Plain
 from edge_agent.mqtt.events import Message
 from edge_agent.mqtt.gate import Gate, Moment
 from edge_agent.mqtt.settings import endpoint
+from tests.fault.results import record
 
 NOW_MS = 1_795_179_600_000
 TOPICS = wire.Topics("edge", "box")
@@ -199,35 +201,49 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--inputs", type=int, default=200_000, help="for each target")
     parser.add_argument("--seconds", type=float, default=300.0, help="for each target, at most")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
+    parser.add_argument("--record", action="store_true", help="write the figures down")
     parser.add_argument("targets", nargs="*", help="commands, config, bridge, topics; default: all")
     options = parser.parse_args(arguments)
     failures = 0
     for name in options.targets or ("commands", "config", "bridge", "topics"):
-        failures += hammer(name, options.inputs, options.seconds, options.seed)
+        failures += hammer(name, options.inputs, options.seconds, options.seed, written=options.record)
     return 1 if failures else 0
 
 
-def hammer(name: str, count: int, seconds: float, seed: int) -> int:
+def hammer(name: str, count: int, seconds: float, seed: int, *, written: bool = False) -> int:
     """One target; the number of failures."""
     read = getattr(Targets(), name)
     done = taken = failures = 0
     slowest_s, began = 0.0, time.perf_counter()
     while done < count and time.perf_counter() - began < seconds and failures < 5:
         rng = random.Random(f"{seed}-{name}-{done}")
-        started = time.perf_counter()
+        started = time.thread_time()
         try:
             taken += read(rng)
         except Exception:
             failures += 1
             print(f"{name}: input {done} of seed {seed} raised", file=sys.stderr)
             traceback.print_exc()
-        slowest_s = max(slowest_s, time.perf_counter() - started)
+        slowest_s = max(slowest_s, time.thread_time() - started)
         done += 1
     spent_s = time.perf_counter() - began
     print(
         f"{name}: {done} inputs (seed {seed}), {failures} uncaught, {taken / max(1, done):.0%} taken,"
-        f" {spent_s / max(1, done) * 1e6:.0f} us each with making them, slowest {slowest_s * 1e3:.1f} ms"
+        f" {spent_s / max(1, done) * 1e6:.0f} us each with making them, slowest {slowest_s * 1e3:.1f} CPU ms"
     )
+    if written:
+        record(
+            f"fuzz-{name}",
+            f"Fuzz: {name}",
+            {
+                "inputs": done,
+                "uncaught errors": failures,
+                "taken": f"{taken / max(1, done):.0%}",
+                "seconds": round(spent_s),
+                "slowest, with making it, CPU ms": round(slowest_s * 1e3, 1),
+            },
+            seed=seed,
+        )
     return failures
 
 
