@@ -27,7 +27,7 @@ HELD_POSTS = 256
 HELD_MESSAGES = 64
 HELD_BYTES = 1 << 20
 PER_SECOND = 20
-_ASK_AGAIN_S = 60.0
+_ASK_AGAIN_S = 30.0
 """A refused subscription is asked for again: the broker's permissions may have been mended."""
 
 
