@@ -16,6 +16,7 @@ from edge_agent.errors import ConfigError
 from edge_agent.types import Value
 
 _TOPIC_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
 _LANGUAGE = re.compile(r"auto|[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
@@ -55,6 +56,25 @@ class RecognitionSection(Value, frozen=True):
     partials: bool = True
     partial_interval_ms: Annotated[int, Meta(ge=100, le=10_000)] = 500
     speculation: Literal["auto", "off", "draft", "history", "terms"] = "auto"
+
+
+class GateSection(Value, frozen=True):
+    """When the sound is listened to at all."""
+
+    mode: Literal["always", "command", "wake"] = "always"
+    """command: nothing is recognised until the command `listen`; wake: or until a wake word."""
+    model: str = ""
+    """ONNX file of the wake word."""
+    threshold: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    """The least score that passes for it."""
+    refractory_s: Annotated[float, Meta(ge=0, le=60)] = 2.0
+    """After the wake word, this long no other one counts."""
+    listen_s: Annotated[float, Meta(ge=1, le=600)] = 8.0
+    """How long speech may take to begin."""
+    pre_roll_ms: Annotated[int, Meta(ge=0, le=5_000)] = 500
+    """Sound from before the command that is heard too."""
+    wake_pre_roll_ms: Annotated[int, Meta(ge=0, le=5_000)] = 0
+    """Sound from before the wake word was recognised that is heard too."""
 
 
 class EndpointSection(Value, frozen=True):
@@ -97,16 +117,32 @@ class BridgesSection(Value, frozen=True):
     plain: bool = False
 
 
+class FleetSection(Value, frozen=True):
+    """Models that come signed from afar."""
+
+    root_file: str = ""
+    """The fleet's root document, from the enrolment; empty: no model comes from afar."""
+    mirrors: tuple[str, ...] = ()
+    """Web addresses and directories that hold the fleet's repository, tried in order."""
+    model: str = ""
+    """The signed model that is wanted, and its number."""
+    model_version: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    trial_min: Annotated[float, Meta(ge=0.05, le=1440)] = 10
+    """How long a new model is watched on live speech before it is kept."""
+
+
 class Config(Value, frozen=True):
     """The whole configuration file."""
 
     device: DeviceSection = DeviceSection()
     audio: AudioSection = AudioSection()
     recognition: RecognitionSection = RecognitionSection()
+    gate: GateSection = GateSection()
     endpoint: EndpointSection = EndpointSection()
     mqtt: MqttSection = MqttSection()
     outbox: OutboxSection = OutboxSection()
     bridges: BridgesSection = BridgesSection()
+    fleet: FleetSection = FleetSection()
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -182,12 +218,36 @@ def _check(config: Config, where: str) -> None:
                 f'{where}: recognition.language: "{language}" is not a language tag',
                 remedy='use a tag such as "en" or "zh", a list of tags, or "auto"',
             )
+    if config.gate.mode == "wake" and not config.gate.model:
+        raise ConfigError(
+            f'{where}: gate.mode: "wake" needs a wake word model',
+            remedy="name its ONNX file in gate.model",
+        )
+    _check_fleet(config.fleet, where)
     silence, probe = config.endpoint.silence_ms, config.endpoint.probe_ms
     if silence is not None and probe is not None and probe > silence:
         raise ConfigError(
             f"{where}: endpoint.probe_ms: {probe} is longer than endpoint.silence_ms = {silence}",
             remedy="make probe_ms at most silence_ms",
         )
+
+
+def _check_fleet(fleet: FleetSection, where: str) -> None:
+    if fleet.model and not _MODEL.fullmatch(fleet.model):
+        raise ConfigError(
+            f'{where}: fleet.model: "{fleet.model}" is no model name',
+            remedy="use letters, digits, dot, dash and underscore, at most 48",
+        )
+    if fleet.model and not fleet.root_file:
+        raise ConfigError(
+            f"{where}: fleet.model: this device trusts no fleet", remedy="enrol it, or set fleet.root_file"
+        )
+    for mirror in fleet.mirrors:
+        if not mirror.startswith(("http://", "https://", "/")):
+            raise ConfigError(
+                f'{where}: fleet.mirrors: "{mirror}" is no mirror',
+                remedy="use an http(s) address or an absolute path",
+            )
 
 
 def device_id(config: Config, state_dir: Path, machine_id: Path = Path("/etc/machine-id")) -> str:

@@ -65,6 +65,8 @@ class Spares:
         self._failures = self._returns = 0
         self.spent_s = 0.0
         """Seconds the engine has worked so far."""
+        self.opening = False
+        """A recogniser is being opened, which takes as long as the disk takes."""
         self._fault, self._fault_reason = level, reason
         self._asked: Level = 0
         self._opened: Level = level
@@ -133,6 +135,28 @@ class Spares:
         """Replace an engine that answers, but wrongly; False when there is no other. On the same thread."""
         return self._replace(BadOutput(why, remedy="fetch the model again: edge-agent models pull --force"))
 
+    def swap(self, opener: Opener, ready: Recogniser | None) -> Recogniser | None:
+        """Serve with another recogniser from the next decode on. On the thread that calls `transcribe`.
+
+        Args:
+            opener: opens its levels from now on.
+            ready: it, open and warm; the one before is answered, still open. None: the one before is closed
+                first, for two in memory would be too many, and nothing is answered.
+
+        Raises:
+            EdgeAgentError: with `ready` None, when no level of it can be opened; the one before is closed.
+        """
+        before, self._opener = self.recogniser, opener
+        self._fault, self._fault_reason, self._failures, self._returns = 0, "", 0, 0
+        if ready is None:
+            before.engine.close()
+            self.recogniser = self._open(self.level)
+        else:
+            self.recogniser, self._opened = ready, 0
+        self._since_ns = self._clock.monotonic_ns()
+        self.on_change(self.recogniser)
+        return None if ready is None else before
+
     def close(self) -> None:
         """Free the current engine."""
         self.recogniser.engine.close()
@@ -187,6 +211,7 @@ class Spares:
         for level in _ORDER[wanted]:
             try:
                 self._busy(True)
+                self.opening = True
                 opened = self._opener(level)
             except ConfigError:
                 raise  # no other level would make the configuration right
@@ -196,6 +221,7 @@ class Spares:
                 continue
             finally:
                 self._busy(False)
+                self.opening = False
             if first is not None and level > self._fault:
                 self._fault = level
                 self._fault_reason = f"recognition as configured cannot be opened: {first.cause}"

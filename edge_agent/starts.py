@@ -31,6 +31,8 @@ class Record(Value, frozen=True, forbid_unknown_fields=False):
 
     boot_id: str
     running: bool = False
+    ended_badly: str = ""
+    """Why the last process ended when nobody had asked for it."""
     deaths: tuple[Death, ...] = ()
 
 
@@ -46,6 +48,8 @@ class Starts:
         self._path, self._flag_path, self._clock = directory / "starts.json", directory / "engine.busy", clock
         self._boot_id = _boot_id() if boot_id is None else boot_id
         self._record = Record(boot_id=self._boot_id)
+        self.ended_badly = ""
+        """After `begin`: why the last process of this boot ended when nobody had asked for it."""
         self._flag: mmap.mmap | None = None
 
     def begin(self) -> StartPlan:
@@ -53,8 +57,9 @@ class Starts:
         now_ns = self._clock.monotonic_ns()
         record = self._read()
         deaths = tuple(d for d in record.deaths if 0 <= now_ns - d.at_ns < ENGINE_WINDOW_S * 1e9)
+        self.ended_badly = record.ended_badly
         if record.running:
-            cause = _SILENT + (" while it was decoding" if self._was_busy() else "")
+            self.ended_badly = cause = _SILENT + (" while it was decoding" if self._was_busy() else "")
             deaths = (*deaths, Death(at_ns=now_ns, cause=cause, in_engine=self._was_busy()))
         self._record = Record(boot_id=self._boot_id, running=True, deaths=deaths[-_MOST_DEATHS:])
         self._write()
@@ -72,7 +77,7 @@ class Starts:
                 *deaths,
                 Death(at_ns=self._clock.monotonic_ns(), cause=cause, in_engine=in_engine),
             )
-        self._record = Record(boot_id=self._boot_id, running=False, deaths=deaths[-_MOST_DEATHS:])
+        self._record = Record(boot_id=self._boot_id, ended_badly=cause, deaths=deaths[-_MOST_DEATHS:])
         self._write()
 
     def engine_busy(self, busy: bool) -> None:

@@ -16,7 +16,7 @@ from edge_agent.partials import Growing, PartialConfig, Partials
 from edge_agent.types import Gap, GapCause, Utterance, Value
 
 _WAIT_S = 0.5
-_ERRAND_PATIENCE_NS = 5_000_000_000
+_ERRAND_PATIENCE_S = 5.0
 
 
 class Arrived(Value, frozen=True):
@@ -159,10 +159,10 @@ class Work:
         with self._changed:
             self._partials.configure(config if self._live else PartialConfig(enabled=False))
 
-    def errand(self, run: Callable[[], None]) -> None:
+    def errand(self, run: Callable[[], None], *, patience_s: float = _ERRAND_PATIENCE_S) -> None:
         """Have it run by the scribe when nothing waits and nobody speaks, after a few seconds anyhow."""
         with self._changed:
-            patience_ns = self._clock.monotonic_ns() + _ERRAND_PATIENCE_NS
+            patience_ns = self._clock.monotonic_ns() + int(patience_s * 1e9)
             self._errands.append((patience_ns, Errand(run=run)))
             self._changed.notify_all()
 

@@ -54,7 +54,7 @@ step "wheels for $arch, Python $python, in $wheels"
 other=()
 if [ "$arch" = "$native" ]; then
     # The ALSA binding is built here (gcc and libasound2-dev); everything else is published.
-    pip wheel --no-build-isolation --find-links "$wheels" --wheel-dir "$wheels" "${own[0]}[cpu,alsa]"
+    pip wheel --no-build-isolation --find-links "$wheels" --wheel-dir "$wheels" "${own[0]}[cpu,alsa,fleet]"
     rm -f "$wheels"/edge_asr_agent-*.whl
 else
     ls "$wheels"/pyalsaaudio-*"$machine".whl >/dev/null 2>&1 && alsa=,alsa || alsa=
@@ -64,7 +64,7 @@ else
     for glibc in 2_17 2_27 2_28 2_34 2014; do
         case $glibc in 2014) other+=(--platform "manylinux2014_$machine") ;; *) other+=(--platform "manylinux_${glibc}_$machine") ;; esac
     done
-    pip download --only-binary=:all: "${other[@]}" --find-links "$wheels" --dest "$wheels" "${own[0]}[cpu$alsa]"
+    pip download --only-binary=:all: "${other[@]}" --find-links "$wheels" --dest "$wheels" "${own[0]}[cpu,fleet$alsa]"
     rm -f "$wheels"/edge_asr_agent-*.whl
 fi
 
@@ -72,8 +72,8 @@ step "files"
 root="$work/root"
 site="$root$prefix/lib/python$python/site-packages"
 mkdir -p "$root$prefix/bin" "$site"
-extras=cpu
-ls "$wheels"/pyalsaaudio-*.whl >/dev/null 2>&1 && extras=cpu,alsa
+extras=cpu,fleet
+ls "$wheels"/pyalsaaudio-*.whl >/dev/null 2>&1 && extras=cpu,alsa,fleet
 pip install --no-index --find-links "$wheels" --no-compile --target "$site" ${other[@]+--only-binary=:all: "${other[@]}"} "${own[0]}[$extras]"
 rm -rf "$site/bin" "$site"/edge_asr_agent-*.dist-info/direct_url.json
 ln -s "/usr/bin/python$python" "$root$prefix/bin/python3"

@@ -158,6 +158,25 @@ class ModelStore:
                 shutil.rmtree(staging, ignore_errors=True)
         return self.source_dir(name)
 
+    def adopt(self, name: str, ready: Path, digests: dict[str, str]) -> Path:
+        """Take a directory of this file system whose digests the caller has just verified; one rename.
+
+        Raises:
+            ModelError: it lacks a needed file, or another process is at work on this model.
+        """
+        missing = [file for file in _REQUIRED if file not in digests]
+        if missing or name in self.catalog:
+            raise ModelError(
+                f"{name} cannot be taken as a model: "
+                + (f"{', '.join(missing)} missing" if missing else "the catalogue has that name"),
+                remedy="sign a directory that holds model.bin and config.json",
+            )
+        with locked(self.lock_path(name), name):
+            seal(ready, name, digests)
+            put_in_place(ready, self.source_dir(name))
+            shutil.rmtree(self.prepared_dir(name), ignore_errors=True)
+        return self.source_dir(name)
+
     def prune(self, keep: Collection[str], *, sources: bool = False) -> int:
         """Remove models not named in `keep`, and unfinished work; with `sources`, also the published files of
         models that have a prepared form. Returns the bytes freed."""

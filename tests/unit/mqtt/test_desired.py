@@ -41,13 +41,23 @@ def test_good_values_hold() -> None:
             "partials": False,
             "partial_interval_ms": 300,
         },
+        "fleet": {"model": "whisper-base", "model_version": 3, "trial_min": 5},
     }
     assert problems("desired", {"version": 1, "desired": tables}) == []
-    found = judged(tables)
+    enrolled = merge(Config(), {"fleet.root_file": "/etc/edge-agent/root.json"})
+    found = desired.judge(enrolled, document(tables), merge)
     assert found.rejected == ()
     assert set(found.accepted) == set(desired.ALLOWED)
     assert found.config.endpoint.silence_ms == 700
     assert found.config.recognition.language == ("en", "de")
+
+
+def test_a_device_of_no_fleet_takes_no_model_from_afar() -> None:
+    """Without a root document nothing can be verified, so nothing is even tried."""
+    found = judged({"fleet": {"model": "whisper-base", "model_version": 3}, "device": {"site": "roof"}})
+    assert found.config.device.site == "roof"
+    assert found.config.fleet.model == ""
+    assert all("fleet" in key for key, _ in found.rejected)
 
 
 def test_the_bad_is_named_and_the_good_holds() -> None:
