@@ -14,14 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edge_agent.outbox.rows import FaultKind, Row, StoreFault, Unfinished
+from edge_agent.outbox.rows import FaultKind, Row, StoreFault, Unfinished, row_of
 from edge_agent.types import Value
 
 SCHEMA_VERSION = 1
-_BUSY_TIMEOUT_S = 5.0
+_BUSY_TIMEOUT_S = 2.0  # less than a thread may stand still before it counts as hung
 _PROBED = 200_000  # numbers asked for one by one in a damaged store: 72 h of finals, about a second
-_SEQ_MAX = 2**53
-"""JSON's limit for whole numbers; a larger seq is damage, and numbers must go on above the largest."""
 _SCHEMA = """
 CREATE TABLE rows (
   seq INTEGER PRIMARY KEY,
@@ -107,9 +105,12 @@ class Database:
         if not self.read_only:
             db.execute(_LATER)  # not in the schema: earlier versions made stores without it, and can use it
         if check:  # costs a read of the whole file, so only after an unclean end
-            found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if found != "ok":
-                raise StoreFault("corrupt", f"{self.path}: {found}")
+            self._check()
+
+    def _check(self) -> None:
+        found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise StoreFault("corrupt", f"{self.path}: {found}")
 
     def close(self) -> None:
         """Close; the last one out checkpoints and removes the WAL."""
@@ -180,10 +181,11 @@ class Database:
 
     def mark_delivered(self, marks: Sequence[tuple[int, int, int]]) -> None:
         """Mark (seq, reason code, utc_ms) triples as delivered."""
-        self._db.executemany(
-            "UPDATE rows SET state = 'delivered', reason = ?2, delivered_utc_ms = ?3 WHERE seq = ?1",
-            marks,
-        )
+        query = "UPDATE rows SET state = 'delivered', reason = ?2, delivered_utc_ms = ?3 WHERE seq = ?1"
+        before = self._db.total_changes
+        self._db.executemany(query, marks)
+        if self._db.total_changes - before < len(marks):  # forgotten meanwhile, or not found for damage
+            self._check()
 
     def doubt(self, seqs: Collection[int]) -> None:
         """These delivered rows wait again."""
@@ -267,9 +269,11 @@ class Database:
     def _read(self, query: str, given: tuple[str, int, int]) -> list[Row]:
         with _translated():
             found = self._db.execute(query, given).fetchall()
-        if any(values[8] != "queued" for values in found):  # a damaged index would send them for ever
+        rows = [row_of(values) for values in found]
+        if any(values[8] != "queued" for values in found) or len({row.seq for row in rows}) < len(rows):
+            # A damaged index would send them for ever, or twice.
             raise StoreFault("corrupt", "the outbox names rows as queued that are not")
-        return [_row(values) for values in found]
+        return rows
 
     def counts(self) -> Counts:
         """Numbers of rows and bytes; counted anew only after a change, by whichever process."""
@@ -325,16 +329,16 @@ class Database:
                 if values[0] in seen:
                     break
                 seen.add(values[0])
-                yield _row(values), values[8] == "aside"
+                yield row_of(values), values[8] == "aside"
         missing = range(min(seen), min(max(seen), min(seen) + _PROBED)) if seen else range(0)
         for seq in (seq for seq in missing if seq not in seen):
             for values in self._until_damage("SELECT * FROM rows WHERE seq = ?", seq):
-                yield _row(values), values[8] == "aside"
+                yield row_of(values), values[8] == "aside"
 
     def _until_damage(self, query: str, *given: int) -> Iterator[tuple[Any, ...]]:
         try:
             for values in self._db.execute(query, given):
-                _row(values)
+                row_of(values)
                 yield values
         except (*_DAMAGE, StoreFault):
             return
@@ -378,23 +382,3 @@ def _translated() -> Iterator[None]:
         usual = sqlite3.SQLITE_CORRUPT if isinstance(error, UnicodeDecodeError) else sqlite3.SQLITE_IOERR
         code = getattr(error, "sqlite_errorcode", usual) & 0xFF
         raise StoreFault(_KINDS.get(code, "io"), f"the outbox database failed: {error}") from error
-
-
-def _row(values: tuple[object, ...]) -> Row:
-    seq, id_, kind, payload, created, attempts, delivered, reason, *_ = values
-    if not (
-        isinstance(seq, int) and 0 < seq <= _SEQ_MAX and isinstance(id_, str) and isinstance(payload, bytes)
-    ):
-        raise StoreFault("corrupt", "the outbox holds a damaged row")
-    if kind not in ("final", "gap") or not isinstance(created, int) or not isinstance(attempts, int):
-        raise StoreFault("corrupt", "the outbox holds a damaged row")
-    return Row(
-        seq=seq,
-        id=id_,
-        kind="final" if kind == "final" else "gap",
-        payload=payload,
-        created_utc_ms=created,
-        attempts=attempts,
-        delivered_utc_ms=delivered if isinstance(delivered, int) else None,
-        reason=reason if isinstance(reason, int) else None,
-    )

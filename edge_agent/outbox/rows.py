@@ -8,6 +8,8 @@ from typing import Literal, TypeAlias
 from edge_agent.errors import OutboxError
 from edge_agent.types import Value
 
+_SEQ_MAX = 2**53
+"""JSON's limit for whole numbers; a larger seq is damage, and numbers must go on above the largest."""
 RowKind: TypeAlias = Literal["final", "gap"]
 FaultKind: TypeAlias = Literal["full", "read_only", "corrupt", "io", "busy"]
 
@@ -86,3 +88,28 @@ class StoreFault(OutboxError):
         }
         super().__init__(cause, remedy=remedies[kind])
         self.kind: FaultKind = kind
+
+
+def row_of(values: tuple[object, ...]) -> Row:
+    """A row as the table holds it (the columns of Row in their order, then more).
+
+    Raises:
+        StoreFault: it is damaged.
+    """
+    seq, id_, kind, payload, created, attempts, delivered, reason, *_ = values
+    if not (
+        isinstance(seq, int) and 0 < seq <= _SEQ_MAX and isinstance(id_, str) and isinstance(payload, bytes)
+    ):
+        raise StoreFault("corrupt", "the outbox holds a damaged row")
+    if kind not in ("final", "gap") or not isinstance(created, int) or not isinstance(attempts, int):
+        raise StoreFault("corrupt", "the outbox holds a damaged row")
+    return Row(
+        seq=seq,
+        id=id_,
+        kind="final" if kind == "final" else "gap",
+        payload=payload,
+        created_utc_ms=created,
+        attempts=attempts,
+        delivered_utc_ms=delivered if isinstance(delivered, int) else None,
+        reason=reason if isinstance(reason, int) else None,
+    )

@@ -207,9 +207,12 @@ class TestCorruptStore:
         assert add(outbox, "a") >= 1
         outbox.close()
 
-    @pytest.mark.parametrize("seed", range(12))
+    @pytest.mark.parametrize("seed", [*range(12), 187, 381])
     def test_flipped_bytes_in_the_database(self, tmp_path: Path, seed: int) -> None:
-        """Random damage: rows that can be read survive, numbers go on above them, appends work."""
+        """Random damage: rows that can be read survive and go out once, numbers go on above them.
+
+        In the last cases a damaged index names a row twice, and rows cannot be found to mark them.
+        """
         chance = random.Random(seed)
         path = _filled(tmp_path, rows=300)
         _flip(path, chance, count=chance.choice((1, 8, 64)))
@@ -219,6 +222,7 @@ class TestCorruptStore:
         new = add(outbox, "new")
         took_s = time.monotonic() - began
         assert new > max(sent, default=0)
+        assert len(set(sent)) == len(sent)
         assert drain(outbox) == [new]
         assert outbox.stats().state == "durable"
         print(f"seed {seed}: {len(sent)} of 300 rows kept, {took_s:.2f} s")
