@@ -10,6 +10,7 @@ EdgeAgentError                exit
 │  └─ MicrophoneBusy            69     held by another program
 ├─ EngineError                   1   recognition
 │  ├─ EngineLoadFailed           1     the engine or its library cannot be loaded
+│  ├─ OutOfMemory                1     the GPU's memory does not hold the decode
 │  └─ BadOutput                  1     the engine answered nonsense
 ├─ ModelError                    1   model files
 │  ├─ ModelMissing               1     not in the store
@@ -86,6 +87,10 @@ class EngineError(EdgeAgentError):
 
 class EngineLoadFailed(EngineError):
     """The engine, its native library or its model could not be loaded."""
+
+
+class OutOfMemory(EngineError):
+    """The memory of the GPU ran out during a decode."""
 
 
 class BadOutput(EngineError):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import msgspec
 
 from edge_agent.engine.base import MODULES, Engine, EngineConfig, open_engine
-from edge_agent.errors import ModelError, ModelMissing
+from edge_agent.errors import EngineError, ModelError, ModelMissing
 from edge_agent.hardware import facts, probe
 from edge_agent.models.store import ModelStore
 from edge_agent.profile.choose import Choice, choose, rank
 from edge_agent.profile.load import load_all
 from edge_agent.supervise import Level
 from edge_agent.types import DecodeOptions, Device
+
+log = logging.getLogger(__name__)
 
 ENGINES = frozenset(MODULES) - {"scripted"}
 """Kinds of engine a profile may ask for in this version."""
@@ -68,12 +71,23 @@ def resolve_model(wish: Wish, choice: Choice) -> tuple[Path, str]:
         ModelMissing: not in the store.
         DigestMismatch: its files are damaged.
     """
-    wanted = wish.model or choice.profile.model_for(wish.language)
+    wanted = wanted_model(wish, choice)
     if "/" in wanted and Path(wanted).is_dir():
         return Path(wanted), Path(wanted).name
     store = ModelStore(wish.models_dir)
     compute_type = choice.profile.engine.compute_type
     return store.path(wanted, compute_type=compute_type), store.published_name(wanted)
+
+
+def wanted_model(wish: Wish, choice: Choice) -> str:
+    """The model to load: the wish's, else the best that the profile knows and this device has, else the
+    profile's own, which can always be fetched."""
+    if wish.model:
+        return wish.model
+    store = ModelStore(wish.models_dir)
+    better = choice.profile.engine.better_models
+    here = (name for name in better if store.has_source(name) or store.has_prepared(name))
+    return next(here, choice.profile.model_for(wish.language))
 
 
 def open_recogniser(wish: Wish, level: Level = 0) -> Recogniser:
@@ -92,7 +106,42 @@ def open_recogniser(wish: Wish, level: Level = 0) -> Recogniser:
         wish, choice = fallback(wish, device, choice)
     elif level == 1:
         choice = msgspec.structs.replace(choice, workers=1)
-    return _open(wish, device, choice)
+    return open_or_next(wish, device, choice)
+
+
+def open_or_next(wish: Wish, device: Device, choice: Choice) -> Recogniser:
+    """Open the engine of `choice`; where a GPU's cannot be, that of the next profile, and say why.
+
+    A profile that the user names falls back too: a deaf appliance helps nobody. On the CPU there is nothing
+    simpler to fall back to, and the error stands.
+
+    Raises:
+        EdgeAgentError: each step's own kind, of the last profile tried.
+    """
+    profiles = {loaded.profile.name: loaded.profile for loaded in load_all().values()}
+    failed: list[tuple[str, str]] = []
+    while True:
+        try:
+            return _open(wish, device, _with_reasons(wish, choice, failed))
+        except (EngineError, ModelError) as error:
+            if choice.profile.engine.device != "cuda":
+                raise
+            log.warning("profile %s cannot serve: %s", choice.profile.name, error)
+            failed.append((choice.profile.name, error.cause))
+            del profiles[choice.profile.name]
+            choice = choose(device, profiles.values(), engines=ENGINES)
+
+
+def _with_reasons(wish: Wish, choice: Choice, failed: list[tuple[str, str]]) -> Choice:
+    """The choice with what was tried before it, and with the better models that are not here."""
+    tried = [f"warning: {name} was tried first: {why}" for name, why in failed]
+    better = choice.profile.engine.better_models
+    wanted = wanted_model(wish, choice)
+    if better and not wish.model and wanted != better[0]:
+        tried.append(f"{better[0]} is not on this device, so {wanted} serves; see: edge-agent models convert")
+    return msgspec.structs.replace(
+        choice, reasons=(*tried, *choice.reasons), rejected=(*failed, *choice.rejected)
+    )
 
 
 def fallback(wish: Wish, device: Device, choice: Choice) -> tuple[Wish, Choice]:
@@ -130,8 +179,7 @@ def has_smaller(wish: Wish) -> bool:
         modest, chosen = fallback(wish, device, choice)
     except ModelError:
         return False
-    wanted = wish.model or choice.profile.model_for(wish.language)
-    return chosen.profile.model_for(modest.language) != wanted
+    return wanted_model(modest, chosen) != wanted_model(wish, choice)
 
 
 def _open(wish: Wish, device: Device, choice: Choice) -> Recogniser:

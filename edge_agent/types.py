@@ -40,6 +40,15 @@ class Gap(Value, frozen=True):
     """Of the utterance that it stands for; empty: it stands for none."""
 
 
+class Wake(Value, frozen=True):
+    """A wake word that was heard."""
+
+    word: str
+    """Name of its model."""
+    score: float
+    """0..1"""
+
+
 class Utterance(Value, frozen=True):
     """One stretch of speech, cut from one channel."""
 
@@ -57,6 +66,8 @@ class Utterance(Value, frozen=True):
     cut: Cut
     ended_ns: int = 0
     """Monotonic time of the sample at which the end was declared: the endpoint's silence after the speech."""
+    wake: Wake | None = None
+    """What it was listened to for; None: a command, or there is no gate."""
 
     @property
     def duration_s(self) -> float:
@@ -164,6 +175,28 @@ class Gpu(Value, frozen=True):
     vram_bytes: int | None = None
     integrated: bool = False
     driver: str = ""
+    free_bytes: int | None = None
+    """Of its own memory, when it was asked; other programs may hold the rest."""
+    temperature_c: float | None = None
+
+
+class Cuda(Value, frozen=True):
+    """What programs on this machine can use of CUDA, found by loading it in a process of its own."""
+
+    runtime: str = ""
+    """Newest CUDA version that the driver supports, for example "12.4"; empty: unknown."""
+    libraries: dict[str, str] = msgspec.field(default_factory=dict)
+    """Name -> where it was loaded from ("wheel" or "system"), only those that load."""
+    ctranslate2_types: tuple[str, ...] = ()
+    """Number types CTranslate2 computes in on the first GPU; empty: it cannot use it."""
+    ctranslate2_why: str = ""
+    """Why not, in words."""
+    onnxruntime_providers: tuple[str, ...] = ()
+    tensorrt_llm: str = ""
+    """Version in the environment set up for it; empty: there is none that can be imported."""
+    tensorrt_llm_why: str = ""
+    problem: str = ""
+    """Why nothing could be found out."""
 
 
 class CoreKind(Value, frozen=True):
@@ -201,5 +234,9 @@ class Device(Value, frozen=True):
     """Cores without their hyperthreads; 0 when the machine does not tell."""
     core_kinds: tuple[CoreKind, ...] = ()
     gpus: tuple[Gpu, ...] = ()
+    cuda: Cuda | None = None
+    """None: not looked for, because there is no NVIDIA GPU."""
+    power_mode: str = ""
+    """Number of the nvpmodel mode of a Jetson, for example "2"; the wattage behind it differs by board."""
     notes: tuple[str, ...] = ()
     """What could not be read, in words."""

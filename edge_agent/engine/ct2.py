@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from edge_agent import cuda
 from edge_agent.decoding.decoder import Decoder, Settings
 from edge_agent.decoding.drafts import DraftStatistics
 from edge_agent.decoding.steps import Abilities
@@ -17,6 +18,7 @@ from edge_agent.engine.ct2_draft import Ct2Draft
 from edge_agent.engine.ct2_layout import read_layout
 from edge_agent.engine.ct2_selftest import prove
 from edge_agent.engine.ct2_steps import Ct2Steps
+from edge_agent.engine.memory_care import MemoryCare, is_out_of_memory
 from edge_agent.errors import EngineError, EngineLoadFailed
 from edge_agent.types import SAMPLE_RATE_HZ, DecodeOptions, EngineInfo, Hypothesis, PcmFloat
 
@@ -56,6 +58,7 @@ class Ct2Engine:
         self.steps = steps
         self.decoder = decoder
         self._model = model
+        self._care = MemoryCare()
 
     def warm_up(self) -> None:
         """Build the library's kernels for the context lengths in use (about 40 ms each)."""
@@ -76,7 +79,7 @@ class Ct2Engine:
                 f'{self.info.model} does not know the language "{options.language}"',
                 remedy="choose another model or language",
             )
-        return self.decoder.transcribe(pcm, options=options, draft=draft)
+        return self._care.run(lambda: self.decoder.transcribe(pcm, options=options, draft=draft))
 
     @property
     def draft_statistics(self) -> tuple[DraftStatistics, ...]:
@@ -104,7 +107,7 @@ def _open(config: EngineConfig) -> tuple[Any, Ct2Steps, Tokenizer]:
         suppressed=frozenset(layout.tokens(facts["suppress_ids"])),
         suppressed_first=frozenset(layout.tokens(facts["suppress_ids_begin"])),
         scores_end=layout.end_mirror is not None,
-        fast_prefix=layout.parallel_prefix and config.device == "cpu",
+        fast_prefix=layout.parallel_prefix,
         proves=judge is not None,
     )
     steps = Ct2Steps(model, layout, abilities, judge)
@@ -139,6 +142,8 @@ def _load(config: EngineConfig) -> Any:
         raise EngineLoadFailed(
             f"{config.model_dir} holds no model.bin", remedy="fetch the model with: edge-agent models pull"
         )
+    if config.device == "cuda":
+        cuda.preload()  # cuBLAS from its wheel; the library itself looks only where the system's loader does
     try:
         return ctranslate2.models.Whisper(
             str(config.model_dir),
@@ -168,6 +173,10 @@ def _load_remedy(config: EngineConfig, message: str) -> str:
         except (RuntimeError, ValueError):
             known = ["default"]
         return f"use one of {', '.join(known)}"
+    if is_out_of_memory(message):
+        return "end what else uses the GPU, or choose a smaller model"
+    if "cublas" in message.lower():
+        return "install cuBLAS 12: pip install nvidia-cublas-cu12"
     if "CUDA" in message or "device" in message:
         return 'use device "cpu"'
     return "fetch it again with: edge-agent models pull"

@@ -12,7 +12,8 @@ from edge_agent.decoding.features import Mel
 from edge_agent.decoding.steps import Abilities, Encoded, Generated, Scored
 from edge_agent.engine.ct2_layout import Layout
 from edge_agent.engine.ct2_silence import Silence
-from edge_agent.errors import EngineError
+from edge_agent.engine.memory_care import is_out_of_memory
+from edge_agent.errors import EngineError, OutOfMemory
 
 MAX_LENGTH = 448
 """Positions of Whisper's decoder."""
@@ -29,12 +30,12 @@ class Ct2Steps:
         self._judge = judge
         self._layout = layout
         self._suppress = layout.suppress(abilities.suppressed)
-        self._silence = Silence(abilities.mels, self._encode_to_memory)
+        self._silence = Silence(abilities.mels, self._encode_raw)
 
     def encode(self, mel: Mel, positions: int = 0) -> Encoded:
         if 2 * positions <= mel.shape[1]:
             return self._encode_raw(mel)
-        sound = np.array(self._encode_to_memory(mel))[0]
+        sound = np.array(self._encode_raw(mel))[0]
         return _view(np.concatenate([sound, self._silence.positions(len(sound), positions)])[None])
 
     def generate(
@@ -116,16 +117,14 @@ class Ct2Steps:
         )[0]
         return np.array(result.logits[0], dtype=np.float32).reshape(-1)
 
-    def _encode_to_memory(self, mel: Mel) -> Encoded:
-        """As `_encode_raw`, but never on a GPU: the output is about to be joined with kept silence."""
-        return self._encode_raw(mel, to_cpu=True)
-
-    def _encode_raw(self, mel: Mel, *, to_cpu: bool = False) -> Encoded:
+    def _encode_raw(self, mel: Mel) -> Encoded:
+        """Output in the machine's memory, also of a GPU: it is joined with kept silence and stacked here, and
+        the library takes it back to its own device and type (2 to 8 MB)."""
         mels, frames = mel.shape
         # The library takes an encoder output of exactly `mels` positions for features and encodes it again.
         if frames in (2 * mels, 2 * mels - 1):
             raise EngineError(f"{frames} feature frames would be misread", remedy="encode two frames more")
-        return _call(self._model.encode, _view(mel[None]), to_cpu)
+        return _call(self._model.encode, _view(mel[None]), True)
 
     def _continue(
         self, encoded: Encoded, prompt: Sequence[int], prefix: Sequence[int], max_new: int
@@ -180,6 +179,11 @@ def _call(function: Any, *args: Any, **options: Any) -> Any:
     try:
         return function(*args, **options)
     except (RuntimeError, ValueError, TypeError) as error:
+        if is_out_of_memory(str(error)):
+            raise OutOfMemory(
+                f"CTranslate2 has no memory left on the GPU: {' '.join(str(error).split())}",
+                remedy="end what else uses the GPU, or choose a smaller profile",
+            ) from error
         raise EngineError(
             f"CTranslate2 failed: {' '.join(str(error).split())}",
             remedy="check the model with: edge-agent models verify",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from edge_agent.hardware import cgroups, cpu, gpu
+from edge_agent.hardware import cgroups, cpu, gpu, heat
 from edge_agent.hardware.raw import RawFacts
 from edge_agent.types import Device
 
@@ -53,7 +53,9 @@ def device(raw: RawFacts) -> Device:
         physical_cores=cpu.physical_cores(raw.cpu_siblings, processor.cores, logical),
         core_kinds=cpu.core_kinds(processor, raw.cpu_capacity, raw.cpu_types),
         gpus=graphics.gpus,
-        notes=(*notes, *graphics.notes),
+        cuda=gpu.cuda(raw.cuda_report, runtime=graphics.cuda) if graphics.gpus else None,
+        power_mode=heat.power_mode(raw.power_mode),
+        notes=(*notes, *graphics.notes, *heat.notes(raw.thermal_zones, graphics.gpus)),
     )
 
 

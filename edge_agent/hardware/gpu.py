@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from edge_agent.types import Gpu, Value
+from edge_agent.types import Cuda, Gpu, Value
 
 MIB = 1 << 20
 
@@ -27,6 +27,7 @@ ARCHITECTURE_COMPUTE: Mapping[str, tuple[int, int]] = {
     "Ampere": (8, 6),
     "Ada Lovelace": (8, 9),
     "Hopper": (9, 0),
+    "Blackwell": (12, 0),
 }
 """`nvidia-smi -q -x` names the architecture only; these hold for its consumer and workstation cards."""
 
@@ -55,11 +56,14 @@ class _NvmlGpu(msgspec.Struct):
     name: str = ""
     compute: tuple[int, int] | None = None
     vram_bytes: int | None = None
+    free_bytes: int | None = None
+    temperature_c: float | None = None
     shares_memory: bool = False
 
 
 class _NvmlReport(msgspec.Struct):
     driver: str = ""
+    cuda: str = ""
     error: str = ""
     gpus: tuple[_NvmlGpu, ...] = ()
 
@@ -69,6 +73,8 @@ class Found(Value, frozen=True):
 
     gpus: tuple[Gpu, ...] = ()
     notes: tuple[str, ...] = ()
+    cuda: str = ""
+    """Newest CUDA version that the driver supports; empty: not told."""
 
 
 def find(report: str, *, compatible: Sequence[str], pci: Sequence[str], driver: str) -> Found:
@@ -86,12 +92,27 @@ def find(report: str, *, compatible: Sequence[str], pci: Sequence[str], driver: 
         version = next((gpu.driver for gpu in told.gpus if gpu.driver), _driver_version(driver))
         name, compute = tegra
         own = Gpu(name=f"NVIDIA {name}", compute=compute, integrated=True, driver=version)
-        return Found(gpus=(own, *(gpu for gpu in told.gpus if gpu.vram_bytes)))
+        return Found(gpus=(own, *(gpu for gpu in told.gpus if gpu.vram_bytes)), cuda=told.cuda)
     if not told.gpus and (pci or driver):
         why = "; ".join(told.notes) or "its driver does not answer"
         where = f"an NVIDIA GPU is on the PCI bus ({pci[0]})" if pci else "an NVIDIA driver is loaded"
         return Found(notes=(f"{where} but cannot be used: {why}",))
     return told
+
+
+def cuda(report: str, *, runtime: str) -> Cuda:
+    """What the CUDA child found, with the driver's CUDA version.
+
+    Args:
+        report: JSON; empty where nothing was tried, as below a copied root.
+    """
+    if not report.strip():
+        return Cuda(runtime=runtime, problem="whether CUDA programs run here was not tried")
+    try:
+        told = msgspec.json.decode(report.encode("utf-8", "replace"), type=Cuda)
+    except msgspec.MsgspecError:
+        return Cuda(runtime=runtime, problem="the report on the CUDA libraries cannot be read")
+    return msgspec.structs.replace(told, runtime=told.runtime or runtime)
 
 
 def l4t_release(text: str) -> str:
@@ -121,10 +142,12 @@ def _from_json(report: str) -> Found:
             vram_bytes=gpu.vram_bytes,
             integrated=gpu.shares_memory,
             driver=told.driver,
+            free_bytes=gpu.free_bytes,
+            temperature_c=gpu.temperature_c,
         )
         for gpu in told.gpus
     )
-    return Found(gpus=gpus, notes=(told.error,) if told.error else ())
+    return Found(gpus=gpus, notes=(told.error,) if told.error else (), cuda=told.cuda)
 
 
 def _from_xml(report: str) -> Found:
@@ -133,15 +156,27 @@ def _from_xml(report: str) -> Found:
     for part in re.split(r"<gpu\b", report)[1:]:
         name = _element(part, "product_name")
         memory = re.search(r"<fb_memory_usage>[^<]*<total>\s*([0-9]{1,9}) MiB", part, re.ASCII)
+        usage = part[memory.start() :].partition("</fb_memory_usage>")[0] if memory else ""
+        free = re.search(r"<free>\s*([0-9]{1,9}) MiB", usage, re.ASCII)
+        heat = re.search(r"<gpu_temp>\s*([0-9]{1,3}) C", part, re.ASCII)
         compute = ARCHITECTURE_COMPUTE.get(_element(part, "product_architecture"))
         if compute == (8, 6) and DATACENTRE_AMPERE.search(name):
             compute = (8, 0)
         if name:
             vram = int(memory[1]) * MIB if memory else None
-            gpus.append(Gpu(name=name, compute=compute, vram_bytes=vram, driver=driver))
+            gpus.append(
+                Gpu(
+                    name=name,
+                    compute=compute,
+                    vram_bytes=vram,
+                    driver=driver,
+                    free_bytes=int(free[1]) * MIB if free else None,
+                    temperature_c=float(heat[1]) if heat else None,
+                )
+            )
     if not gpus:
         return Found(notes=("the report of nvidia-smi names no GPU",))
-    return Found(gpus=tuple(gpus))
+    return Found(gpus=tuple(gpus), cuda=_element(report, "cuda_version"))
 
 
 def _element(text: str, name: str) -> str:

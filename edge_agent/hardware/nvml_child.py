@@ -23,7 +23,8 @@ class _Memory(ctypes.Structure):
 
 
 def report() -> dict[str, object]:
-    """{"driver", "gpus": [{"name", "compute", "vram_bytes", "shares_memory"}]}, or {"error"} in words."""
+    """{"driver", "cuda", "gpus": [{"name", "compute", "vram_bytes", "free_bytes", "temperature_c",
+    "shares_memory"}]}, or {"error"} in words."""
     try:
         library = ctypes.CDLL("libnvidia-ml.so.1")
     except OSError as error:
@@ -37,7 +38,11 @@ def report() -> dict[str, object]:
         count = ctypes.c_uint()
         library.nvmlDeviceGetCount_v2(ctypes.byref(count))
         gpus = [_gpu(library, index) for index in range(min(count.value, 64))]
-        return {"driver": _text(library.nvmlSystemGetDriverVersion), "gpus": [gpu for gpu in gpus if gpu]}
+        return {
+            "driver": _text(library.nvmlSystemGetDriverVersion),
+            "cuda": _cuda(library),
+            "gpus": [gpu for gpu in gpus if gpu],
+        }
     finally:
         library.nvmlShutdown()
 
@@ -53,8 +58,28 @@ def _gpu(library: ctypes.CDLL, index: int) -> dict[str, object] | None:
         "name": _text(library.nvmlDeviceGetName, handle),
         "compute": None if unknown else [major.value, minor.value],
         "vram_bytes": None if refused else memory.total,
+        "free_bytes": None if refused else memory.free,
+        "temperature_c": _temperature(library, handle),
         "shares_memory": refused == _NOT_SUPPORTED,
     }
+
+
+def _cuda(library: ctypes.CDLL) -> str:
+    """ "12.4" from 12040; empty with a driver that does not tell."""
+    ask = getattr(library, "nvmlSystemGetCudaDriverVersion_v2", None)
+    number = ctypes.c_int()
+    if ask is None or ask(ctypes.byref(number)):
+        return ""
+    return f"{number.value // 1000}.{number.value % 1000 // 10}"
+
+
+def _temperature(library: ctypes.CDLL, handle: ctypes.c_void_p) -> int | None:
+    """Degrees Celsius of the GPU's own sensor (0 is NVML_TEMPERATURE_GPU)."""
+    ask = getattr(library, "nvmlDeviceGetTemperature", None)
+    degrees = ctypes.c_uint()
+    if ask is None or ask(handle, ctypes.c_int(0), ctypes.byref(degrees)):
+        return None
+    return degrees.value
 
 
 def _text(function: ctypes._NamedFuncPointer, *arguments: object) -> str:

@@ -2,8 +2,9 @@
 
 With root "/" it also asks the NVIDIA driver, in a child process with a time-out. Another root is a tree of
 files copied from a machine, for example by `--root`; the driver's answer is then the file
-`edge-agent-probe/nvidia-smi.xml` (made with `nvidia-smi -q -x`) or `edge-agent-probe/nvml.json` in it, and
-`proc/sys/kernel/arch` or /proc/cpuinfo tell the architecture.
+`edge-agent-probe/nvidia-smi.xml` (made with `nvidia-smi -q -x`) or `edge-agent-probe/nvml.json` in it, what
+its CUDA libraries can do `edge-agent-probe/cuda.json` (`python -m edge_agent.hardware.cuda_child | tail -1`),
+and `proc/sys/kernel/arch` or /proc/cpuinfo tell the architecture.
 """
 
 from __future__ import annotations
@@ -13,17 +14,20 @@ import os
 import struct
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 from edge_agent.errors import UsageError
-from edge_agent.hardware import cgroups, nvml_child
-from edge_agent.hardware.raw import CgroupLimit, CpuRange, RawFacts
+from edge_agent.hardware import cgroups, cuda_child, nvml_child
+from edge_agent.hardware.raw import CgroupLimit, CpuRange, RawFacts, ThermalZone
 
 LARGEST_FILE_BYTES = 4 << 20
 """A cpuinfo of 1024 CPUs fits; a device that never ends does not."""
 NVML_TIMEOUT_S = 10.0
 """The driver of a machine with eight sleeping GPUs takes several seconds to wake."""
 LIVE_ROOT = Path("/")
+CUDA_TIMEOUT_S = 60.0
+"""The first CUDA context on a cold machine: large libraries, and the driver may compile for a new card."""
 NVIDIA_SIGNS = ("dev/nvidiactl", "dev/nvhost-ctrl", "dev/nvgpu", "dev/dxg", "proc/driver/nvidia/version")
 MOST_CPUS = 4096
 
@@ -40,6 +44,7 @@ def read(root: Path = LIVE_ROOT) -> RawFacts:
     live = root.resolve() == LIVE_ROOT
     pci = _nvidia_display_devices(files)
     limits = _limits(files)
+    report = _gpu_report(files, live=live, signs=bool(pci))
     return RawFacts(
         arch=os.uname().machine if live else files.text("proc/sys/kernel/arch").strip(),
         userland_bits=struct.calcsize("P") * 8 if live else 64,
@@ -62,25 +67,42 @@ def read(root: Path = LIVE_ROOT) -> RawFacts:
         tegra_release=files.text("etc/nv_tegra_release"),
         nvidia_pci=pci,
         nvidia_driver=files.text("proc/driver/nvidia/version"),
-        gpu_report=_gpu_report(files, live=live, signs=bool(pci)),
+        gpu_report=report,
+        cuda_report=_cuda_report(files, live=live, asked=bool(report)),
+        power_mode=files.text("var/lib/nvpmodel/status"),
+        thermal_zones=_thermal_zones(files),
         unread=tuple(files.unread),
     )
 
 
 def ask_nvml(timeout_s: float = NVML_TIMEOUT_S) -> str:
     """The JSON of the NVML child process; its death or silence becomes {"error": …}."""
-    command = [sys.executable, "-I", "-S", nvml_child.__file__]
+    words = ("the NVIDIA driver did not answer", "the GPU could not be asked", "the NVIDIA driver library")
+    return _ask(["-I", "-S", nvml_child.__file__], timeout_s, words, "error")
+
+
+def ask_cuda(timeout_s: float = CUDA_TIMEOUT_S) -> str:
+    """The JSON of the CUDA child process; its death or silence becomes {"problem": …}."""
+    words = ("the CUDA libraries did not answer", "the CUDA libraries could not be tried", "a CUDA library")
+    return _ask(["-I", cuda_child.__file__], timeout_s, words, "problem").strip().rpartition("\n")[2]
+
+
+def _ask(arguments: list[str], timeout_s: float, words: tuple[str, str, str], key: str) -> str:
+    """What a Python child prints; with its failure in `words` below `key` otherwise."""
+    silent, impossible, library = words
     try:
-        done = subprocess.run(command, capture_output=True, timeout=timeout_s, check=False, text=True)
+        done = subprocess.run(
+            [sys.executable, *arguments], capture_output=True, timeout=timeout_s, check=False, text=True
+        )
     except subprocess.TimeoutExpired:
-        return json.dumps({"error": f"the NVIDIA driver did not answer in {timeout_s:.0f} s"})
+        return json.dumps({key: f"{silent} in {timeout_s:.0f} s"})
     except OSError as error:
-        return json.dumps({"error": f"the GPU could not be asked ({error})"})
+        return json.dumps({key: f"{impossible} ({error})"})
     if done.returncode < 0:
-        return json.dumps({"error": f"the NVIDIA driver library crashed (signal {-done.returncode})"})
+        return json.dumps({key: f"{library} crashed (signal {-done.returncode})"})
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        return json.dumps({"error": f"the NVIDIA driver library cannot be used ({last})"})
+        return json.dumps({key: f"{library} cannot be used ({last})"})
     return done.stdout
 
 
@@ -180,3 +202,36 @@ def _gpu_report(files: _Files, *, live: bool, signs: bool) -> str:
     if signs or any(files.exists(name) for name in NVIDIA_SIGNS):
         return ask_nvml()
     return ""
+
+
+def _cuda_report(files: _Files, *, live: bool, asked: bool) -> str:
+    if not live:
+        return files.text("edge-agent-probe/cuda.json")
+    return _ask_cuda_once() if asked else ""
+
+
+@cache
+def _ask_cuda_once() -> str:
+    """Loading CUDA takes seconds, and what is installed does not change under a running program."""
+    return ask_cuda()
+
+
+def _thermal_zones(files: _Files) -> tuple[ThermalZone, ...]:
+    place = "sys/class/thermal"
+    zones = [name for name in files.entries(place) if name.startswith("thermal_zone")][:64]
+    return tuple(_thermal_zone(files, f"{place}/{zone}") for zone in zones)
+
+
+def _thermal_zone(files: _Files, zone: str) -> ThermalZone:
+    """Its first trip point of the kind at which the kernel slows the machine down."""
+    trip = next(
+        (
+            files.text(f"{zone}/{name.removesuffix('_type')}_temp")
+            for name in files.entries(zone)
+            if name.startswith("trip_point_")
+            and name.endswith("_type")
+            and files.text(f"{zone}/{name}").strip() in {"passive", "hot"}
+        ),
+        "",
+    )
+    return ThermalZone(name=files.text(f"{zone}/type"), temperature=files.text(f"{zone}/temp"), trip=trip)

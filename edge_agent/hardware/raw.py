@@ -20,6 +20,14 @@ class CgroupLimit(Value, frozen=True):
     period: str = ""
 
 
+class ThermalZone(Value, frozen=True):
+    """One /sys/class/thermal/thermal_zone*: its `type`, `temp` and first passive or hot trip, as text."""
+
+    name: str
+    temperature: str
+    trip: str = ""
+
+
 class RawFacts(Value, frozen=True):
     """Texts read from one machine. Empty means: the file is not there."""
 
@@ -49,6 +57,11 @@ class RawFacts(Value, frozen=True):
     """PCI addresses of NVIDIA display devices."""
     nvidia_driver: str = ""
     """Text of /proc/driver/nvidia/version."""
+    cuda_report: str = ""
+    """JSON of the CUDA child process; empty: there was no GPU to ask for."""
+    power_mode: str = ""
+    """Text of /var/lib/nvpmodel/status of a Jetson."""
+    thermal_zones: tuple[ThermalZone, ...] = ()
     gpu_report: str = ""
     """JSON of the NVML child process, or the output of `nvidia-smi -q -x`."""
     unread: tuple[str, ...] = ()

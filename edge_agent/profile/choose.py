@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from edge_agent.errors import NoProfileFits
 from edge_agent.profile import sizing
-from edge_agent.profile.judge import Verdict, describe_flag, describe_gpu, judge
+from edge_agent.profile.graphics import describe_gpu, occupied
+from edge_agent.profile.judge import Verdict, describe_flag, judge
 from edge_agent.profile.names import nearest
 from edge_agent.profile.schema import Profile
 from edge_agent.types import Device, Value
@@ -147,14 +148,26 @@ def _no_fit(device: Device, verdicts: tuple[Verdict, ...]) -> NoProfileFits:
 
 def _graphics(device: Device, best: Verdict, verdicts: tuple[Verdict, ...]) -> tuple[str, ...]:
     """What becomes of the machine's GPUs when a CPU profile serves."""
-    if best.profile.match.gpu.vendor or not device.gpus:
+    if best.profile.match.gpu.vendor:
         return ()
+    if not device.gpus:
+        return tuple(note for note in device.notes if "NVIDIA" in note)
     board = f" on {device.board}" if device.gpus[0].integrated and device.board else ""
     found = " and ".join(map(describe_gpu, device.gpus)) + board
     for_gpus = [verdict for verdict in verdicts if verdict.profile.match.gpu.vendor]
     if not for_gpus:
         return (f"{found} found; no GPU profile is installed yet, so the best CPU profile serves",)
-    return (f"{found} found; no GPU profile can use it (see the rejected ones), so a CPU profile serves",)
+    near = next((v for v in for_gpus if _meant_for(v, device)), None)
+    if near is None:
+        return (f"{found} found; no GPU profile can use it (see the rejected ones), so a CPU profile serves",)
+    why = "; ".join(near.lacking or near.unfit)
+    return (f"{found} found, and {near.profile.name} is for it, but {why}; so a CPU profile serves",)
+
+
+def _meant_for(verdict: Verdict, device: Device) -> bool:
+    """The hardware would do; only software or free memory is missing."""
+    only_software = verdict.impossible == verdict.lacking
+    return only_software and verdict.unfit == tuple(occupied(verdict.profile, device)) and not verdict.fits
 
 
 def _unclaimed(device: Device, verdicts: tuple[Verdict, ...]) -> tuple[str, ...]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from edge_agent.profile.schema import GpuNeed, Match, Profile
-from edge_agent.types import Device, Gpu, Value
+from edge_agent.profile.graphics import graphics, occupied, software
+from edge_agent.profile.schema import Match, Profile
+from edge_agent.types import Device, Value
 
 MB = 1 << 20
 
@@ -28,6 +29,8 @@ class Verdict(Value, frozen=True):
     """What speaks for it."""
     impossible: tuple[str, ...] = ()
     """Why it cannot run here at all."""
+    lacking: tuple[str, ...] = ()
+    """Software that the machine, which would do, lacks for it; also among `impossible`."""
     unfit: tuple[str, ...] = ()
     """Why it would run badly here, or is meant for something else."""
 
@@ -45,15 +48,17 @@ def judge(profile: Profile, device: Device, engines: frozenset[str]) -> Verdict:
     """
     match = profile.match
     reasons, impossible = _processor(match, device)
-    gpu_reasons, gpu_missing = _graphics(match.gpu, device)
+    gpu_reasons, gpu_missing = graphics(match.gpu, device)
+    lacking = [] if impossible or gpu_missing else software(profile, device)
     if profile.engine.kind not in engines:
         gpu_missing.append(f'its engine "{profile.engine.kind}" is not part of this installation')
     amount_reasons, unfit = _amounts(match, device)
     return Verdict(
         profile=profile,
         reasons=(*reasons, *gpu_reasons, *amount_reasons),
-        impossible=(*impossible, *gpu_missing),
-        unfit=tuple(unfit),
+        impossible=(*impossible, *gpu_missing, *lacking),
+        lacking=tuple(lacking),
+        unfit=(*unfit, *occupied(profile, device)),
     )
 
 
@@ -99,52 +104,6 @@ def _amounts(match: Match, device: Device) -> tuple[list[str], list[str]]:
     elif match.board_any:
         unfit.append(f"it is for the boards {', '.join(match.board_any)}")
     return reasons, unfit
-
-
-def _graphics(need: GpuNeed, device: Device) -> tuple[list[str], list[str]]:
-    if not need.vendor:
-        return [], []
-    if not device.gpus:
-        return [], ["it needs an NVIDIA GPU, and none is usable here"]
-    misfits = [(gpu, _gpu_misfit(need, gpu, device)) for gpu in device.gpus]
-    for gpu, misfit in misfits:
-        if not misfit:
-            return [f"the GPU is {describe_gpu(gpu)}"], []
-    return [], [f"{gpu.name}: {misfit}" for gpu, misfit in misfits]
-
-
-def _gpu_misfit(need: GpuNeed, gpu: Gpu, device: Device) -> str:
-    """Why a GPU will not do; empty: it will."""
-    if need.integrated is not None and gpu.integrated != need.integrated:
-        return "it needs a GPU on the processor" if need.integrated else "it needs a GPU on a card of its own"
-    if (need.min_compute or need.max_compute) and gpu.compute is None:
-        return "its compute capability is not known"
-    if gpu.compute is not None:
-        has = f"{gpu.compute[0]}.{gpu.compute[1]}"
-        if need.min_compute and gpu.compute < _compute(need.min_compute):
-            return f"compute capability {need.min_compute} is needed, it has {has}"
-        if need.max_compute and gpu.compute > _compute(need.max_compute):
-            return f"compute capability up to {need.max_compute} is supported, it has {has}"
-    memory = device.usable_ram_bytes if gpu.integrated else gpu.vram_bytes
-    if need.min_vram_mb and (memory is None or memory < need.min_vram_mb * MB):
-        has = "an unknown amount" if memory is None else f"{memory // MB} MB"
-        return f"{need.min_vram_mb} MB of its memory are needed, it has {has}"
-    return ""
-
-
-def _compute(text: str) -> tuple[int, int]:
-    major, _, minor = text.partition(".")
-    return int(major), int(minor)
-
-
-def describe_gpu(gpu: Gpu) -> str:
-    """For example "NVIDIA GeForce RTX 3060 (compute 8.6, 12 GB)"."""
-    facts = [f"compute {gpu.compute[0]}.{gpu.compute[1]}"] if gpu.compute else []
-    if gpu.vram_bytes:
-        facts.append(f"{round(gpu.vram_bytes / (1 << 30))} GB")
-    elif gpu.integrated:
-        facts.append("shares the machine's memory")
-    return f"{gpu.name} ({', '.join(facts)})" if facts else gpu.name
 
 
 def describe_flag(flag: str) -> str:

@@ -69,6 +69,8 @@ class EngineChoice(Value, frozen=True):
     max_workers: Positive
     """Bound of "auto"."""
     threads_per_worker: Positive
+    better_models: tuple[str, ...] = ()
+    """Preferred to `model` where they are on this device, best first; none of them is fetched by itself."""
 
 
 class Decode(Value, frozen=True):
@@ -105,6 +107,8 @@ class Limits(Value, frozen=True):
 
     ram_max_mb: Positive
     utterance_queue_s: Annotated[float, Meta(ge=1, le=3_600)]
+    vram_max_mb: Annotated[int, Meta(ge=0)] = 0
+    """Memory of a GPU of its own that must be free; 0: not looked at."""
 
 
 class Expect(Value, frozen=True):

@@ -17,7 +17,7 @@ from edge_agent.bench.peer import NAME as FASTER_WHISPER
 from edge_agent.bench.peer import FasterWhisper
 from edge_agent.errors import UsageError
 from edge_agent.models.store import ModelStore
-from edge_agent.opening import Recogniser, Wish, open_recogniser
+from edge_agent.opening import Recogniser, Wish, open_recogniser, wanted_model
 from edge_agent.text.segments import said
 from edge_agent.types import SAMPLE_RATE_HZ, PcmFloat
 from edge_agent.verbs.bench_table import print_tables
@@ -193,7 +193,7 @@ def _ours(recogniser: Recogniser) -> measure.Transcribe:
 def _open_peer(wish: Wish, recogniser: Recogniser, args: argparse.Namespace, threads: int) -> FasterWhisper:
     """The peer on the published files of the model that ours was made from."""
     engine = recogniser.choice.profile.engine
-    name = wish.model or recogniser.choice.profile.model_for(wish.language)
+    name = wanted_model(wish, recogniser.choice)
     directory = Path(name)
     if not directory.is_dir():
         store = ModelStore(models_dir())

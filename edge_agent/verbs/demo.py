@@ -74,11 +74,11 @@ def _play(arguments: argparse.Namespace, config: Config, files: list[Path], stat
     from edge_agent.clock import SystemClock
     from edge_agent.meaning import wish_of
     from edge_agent.mqtt.subscriber import Subscriber
-    from edge_agent.opening import choose_profile, open_recogniser
+    from edge_agent.opening import choose_profile, open_recogniser, wanted_model
 
     wish = wish_of(config, models_dir())
     _, choice = choose_profile(wish)
-    _have_model(wish.model or choice.profile.model_for(wish.language), quietly=arguments.quiet)
+    _have_model(wanted_model(wish, choice), quietly=arguments.quiet)
     recogniser = open_recogniser(wish)
     clock = SystemClock()
     show = _Show(as_json=arguments.json)

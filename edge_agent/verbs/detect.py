@@ -13,10 +13,11 @@ from edge_agent.engine.base import MODULES
 from edge_agent.errors import NoProfileFits
 from edge_agent.hardware import facts, probe
 from edge_agent.profile.choose import AUTO, Choice, choose, rank, rejections
-from edge_agent.profile.judge import FLAG_MEANING, describe_gpu
+from edge_agent.profile.graphics import describe_gpu
+from edge_agent.profile.judge import FLAG_MEANING
 from edge_agent.profile.load import load_all
 from edge_agent.profile.schema import Profile
-from edge_agent.types import Device
+from edge_agent.types import Cuda, Device
 from edge_agent.verbs.common import Subparsers, add_json, print_json, verb
 
 _WIDTH = 100
@@ -97,10 +98,26 @@ def _machine(device: Device) -> list[str]:
     rows += [
         ("GPU", f"{describe_gpu(gpu)}{f', driver {gpu.driver}' if gpu.driver else ''}") for gpu in device.gpus
     ]
+    if device.cuda is not None:
+        rows.append(("CUDA", _cuda(device.cuda)))
     if device.l4t:
         rows.append(("System", f"{device.jetpack or 'NVIDIA Linux for Tegra'} (L4T {device.l4t})"))
+    if device.power_mode:
+        rows.append(("Power", f"nvpmodel mode {device.power_mode}"))
     rows += [("Note", note) for note in device.notes]
     return _rows(rows)
+
+
+def _cuda(cuda: Cuda) -> str:
+    """What programs can use, or why nothing can be told."""
+    if cuda.problem:
+        return cuda.problem
+    told = [f"driver for CUDA {cuda.runtime}"] if cuda.runtime else []
+    told.append(", ".join(cuda.libraries) or "no CUDA library loads")
+    told.append(f"CTranslate2: {', '.join(cuda.ctranslate2_types) or cuda.ctranslate2_why}")
+    if cuda.tensorrt_llm:
+        told.append(f"TensorRT-LLM {cuda.tensorrt_llm}")
+    return "; ".join(told)
 
 
 def _chosen(choice: Choice) -> list[str]:

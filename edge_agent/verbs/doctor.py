@@ -98,12 +98,12 @@ def _model(config: Config) -> list[CheckResult]:
     from edge_agent.health import deep
     from edge_agent.meaning import wish_of
     from edge_agent.models.store import ModelStore
-    from edge_agent.opening import choose_profile, resolve_model
+    from edge_agent.opening import choose_profile, resolve_model, wanted_model
 
     wish = wish_of(config, models_dir())
     try:
         _, choice = choose_profile(wish)
-        name = wish.model or choice.profile.model_for(wish.language)
+        name = wanted_model(wish, choice)
         remedy = f"edge-agent models pull {name}"
         store = ModelStore(wish.models_dir)
         wrong = store.verify(name) if "/" not in name else ()

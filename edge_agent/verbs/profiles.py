@@ -59,9 +59,11 @@ def markdown(profiles: list[Profile]) -> str:
     """The table of profiles in `profiles/README.md`, which a test keeps equal to this."""
     lines = ["| profile | for | engine | model | priority | status |", "|---|---|---|---|---|---|"]
     for profile in profiles:
-        engine = f"{profile.engine.kind}/{profile.engine.compute_type}"
+        place = "" if profile.engine.device == "cpu" else f" on {profile.engine.device}"
+        engine = f"{profile.engine.kind}/{profile.engine.compute_type}{place}"
         if not profile.abstract:
-            models = dict.fromkeys((profile.engine.model, profile.model_for("auto")))
+            own = (profile.engine.model, profile.model_for("auto"))
+            models = dict.fromkeys((*profile.engine.better_models, *own))
             lines.append(
                 f"| `{profile.name}` | {profile.description} | {engine} | {', '.join(models)} "
                 f"| {profile.match.priority} | {profile.status} |"

@@ -17,3 +17,17 @@ def names() -> list[str]:
 def expected(name: str) -> dict[str, Any]:
     """What the machine should be detected as."""
     return tomllib.loads((HERE / name / "expected.toml").read_text(encoding="utf-8"))
+
+
+def table() -> str:
+    """Every machine with the profile it must get and why: the table in profiles/README.md."""
+    lines = ["| machine | profile | why |", "|---|---|---|"]
+    for name in names():
+        wanted = expected(name)
+        profile = f"`{wanted['profile']}`" if wanted["profile"] else "none"
+        lines.append(f"| {name} | {profile} | {wanted['why']} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(table(), end="")

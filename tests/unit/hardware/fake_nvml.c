@@ -34,7 +34,16 @@ int nvmlDeviceGetCudaComputeCapability(void *handle, int *major, int *minor) {
 int nvmlDeviceGetMemoryInfo(void *handle, memory_t *memory) {
     (void)handle;
     if (mode("shared")) return NOT_SUPPORTED;
-    memory->total = 12282ULL << 20; memory->free = memory->total; memory->used = 0;
+    memory->total = 12282ULL << 20; memory->free = 11000ULL << 20; memory->used = memory->total - memory->free;
     return OK;
 }
 int nvmlSystemGetDriverVersion(char *buffer, unsigned size) { strncpy(buffer, "550.54.14", size); return OK; }
+#ifndef OLD /* questions that older drivers do not know */
+int nvmlSystemGetCudaDriverVersion_v2(int *version) { *version = 12040; return OK; }
+int nvmlDeviceGetTemperature(void *handle, int sensor, unsigned *degrees) {
+    (void)handle;
+    if (sensor != 0 || mode("shared")) return NOT_SUPPORTED;
+    *degrees = 41;
+    return OK;
+}
+#endif

@@ -51,8 +51,31 @@ def test_card(driver: pytest.MonkeyPatch) -> None:
     """Name, compute capability, memory and driver come through; a GPU that refuses its handle is left out."""
     driver.setenv("FAKE_NVML", "card")
     assert _found().gpus == (
-        Gpu(name="NVIDIA GeForce RTX 4070", compute=(8, 9), vram_bytes=12282 << 20, driver="550.54.14"),
+        Gpu(
+            name="NVIDIA GeForce RTX 4070",
+            compute=(8, 9),
+            vram_bytes=12282 << 20,
+            driver="550.54.14",
+            free_bytes=11000 << 20,
+            temperature_c=41.0,
+        ),
     )
+    assert _found().cuda == "12.4"
+
+
+def test_driver_that_knows_less(driver: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An older library without temperature and CUDA version still tells the rest."""
+    subprocess.run(
+        ["gcc", "-shared", "-fPIC", "-DOLD", "-o", str(tmp_path / "libnvidia-ml.so.1"), str(SOURCE)],
+        check=True,
+        timeout=60,
+    )
+    driver.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    driver.setenv("FAKE_NVML", "card")
+    found = _found()
+    assert found.gpus[0].temperature_c is None
+    assert found.gpus[0].vram_bytes == 12282 << 20
+    assert found.cuda == ""
 
 
 def test_memory_that_is_not_told(driver: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from edge_agent.profile.load import PACKAGE, load_all
 from edge_agent.types import Device, Gpu
 from tests import machines
 
-ENGINES = frozenset({"ctranslate2"})
+ENGINES = frozenset({"ctranslate2", "onnxruntime", "tensorrt-llm"})
 PROFILES = [loaded.profile for loaded in load_all([PACKAGE.parent / "profiles"]).values()]
 MIB = 1 << 20
 
@@ -45,6 +45,8 @@ def _gpu(wanted: dict[str, Any]) -> Gpu:
         vram_bytes=wanted["vram_mb"] * MIB if "vram_mb" in wanted else None,
         integrated=wanted["integrated"],
         driver=wanted.get("driver", ""),
+        free_bytes=wanted["free_mb"] * MIB if "free_mb" in wanted else None,
+        temperature_c=wanted.get("temperature_c"),
     )
 
 

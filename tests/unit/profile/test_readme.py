@@ -9,6 +9,7 @@ import msgspec
 from edge_agent.profile import schema
 from edge_agent.profile.load import PACKAGE, load_all
 from edge_agent.verbs import profiles
+from tests import machines
 
 SHIPPED = PACKAGE.parent / "profiles"
 README = (SHIPPED / "README.md").read_text(encoding="utf-8")
@@ -18,6 +19,11 @@ def test_table_is_the_one_the_command_prints() -> None:
     """If this fails: put the output of `edge-agent profiles --markdown` into profiles/README.md."""
     loaded = [entry.profile for entry in load_all([SHIPPED]).values()]
     assert profiles.markdown(profiles.ordered(loaded)) in README
+
+
+def test_table_of_machines_is_the_one_of_the_zoo() -> None:
+    """If this fails: put the output of `python -m tests.machines` into profiles/README.md."""
+    assert machines.table() in README
 
 
 def test_every_key_is_explained() -> None:
