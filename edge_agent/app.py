@@ -16,9 +16,9 @@ from pathlib import Path
 import msgspec
 
 from edge_agent import memory
-from edge_agent.audio.cutter import Callbacks
 from edge_agent.audio.several import hearing
 from edge_agent.audio.source import AudioSource
+from edge_agent.callbacks import callbacks
 from edge_agent.clock import Clock, uuid7
 from edge_agent.config import Config
 from edge_agent.control import Control
@@ -28,7 +28,14 @@ from edge_agent.files import write_atomically
 from edge_agent.hands import Hands
 from edge_agent.health.checks import AgentReport
 from edge_agent.ledger import Ledger
-from edge_agent.meaning import endpoint_config, mqtt_settings, origin, partial_config
+from edge_agent.meaning import (
+    endpoint_config,
+    gate_config,
+    mqtt_settings,
+    origin,
+    partial_config,
+    wake_model,
+)
 from edge_agent.mqtt import wire
 from edge_agent.mqtt.aside import Aside
 from edge_agent.mqtt.bridges.make import bridges
@@ -135,8 +142,10 @@ class Agent:
             sources,
             clock=clock,
             config=endpoint_config(config, profile),
-            callbacks=_into(self.scribe.work, self._notes, self._events),
+            callbacks=callbacks(self.scribe.work, self._notes, self._events),
             use_channels=config.audio.use_channels,
+            gate=gate_config(config),
+            wake_model=wake_model(config),
         )
         standing = standing or Standing(
             store=RemoteStore(None),
@@ -297,6 +306,7 @@ class Agent:
                 "peak_dbfs": round(level.peak_dbfs, 1),
                 "rms_dbfs": round(level.rms_dbfs, 1),
                 "silent_s": round(level.zero_run_s, 1),
+                "listening": self.cutter.listening,
             },
             "recognition": msgspec.to_builtins(scribe),
             "drafts": msgspec.to_builtins(getattr(self._recogniser.engine, "draft_statistics", ())),
@@ -359,28 +369,6 @@ class Agent:
             write_atomically(path, msgspec.json.encode(report))
         except OSError as error:
             _log.warning("health report not written", extra={"path": str(path), "error": str(error)})
-
-
-def _into(work: Work, notes: Notes, events: Events) -> Callbacks:
-    """What the cutter tells goes into the scribe's work, and to those who want to know at once."""
-
-    def started(channel: int, _start_ns: int) -> None:
-        work.started(channel)
-        notes.started(channel)
-        events.say("speech_start", channel=channel)
-
-    def ended(utterance: Utterance) -> None:
-        notes.ended(utterance)
-        work.final(utterance)
-        events.say("speech_end", channel=utterance.channel, id=utterance.id)
-
-    return Callbacks(
-        on_utterance=ended,
-        on_gap=work.gap,
-        on_started=started,
-        on_paused=lambda _channel, snapshot: work.paused(snapshot),
-        on_resumed=work.resumed,
-    )
 
 
 def _quota_gap(seq: int, gap_id: str, drop: Drop) -> bytes:

@@ -175,14 +175,8 @@ class Control:
                 return self._mute(action, holder)
             case commands.Unmute():
                 return self._unmute(holder)
-            case commands.Flush():
-                self._hands.flush()
-                return {}
-            case commands.ReloadTerms():
-                return {"terms": len(self._hands.set_terms(action.terms)), "until": "restart"}
-            case commands.Replay():
-                since_ms = None if action.since is None else commands.utc_ms(action.since)
-                return {"messages": self._hands.replay(from_seq=action.from_seq, since_utc_ms=since_ms)}
+            case commands.Flush() | commands.Listen() | commands.ReloadTerms() | commands.Replay():
+                return self._at_once(action)
             case commands.SelfTest():
                 return self._self_test(reply)
             case commands.SetProfile():
@@ -192,6 +186,22 @@ class Control:
             case commands.InstallModel():
                 self._answer(reply, "refused", _NO_INSTALL)
         return None
+
+    def _at_once(
+        self, action: commands.Flush | commands.Listen | commands.ReloadTerms | commands.Replay
+    ) -> Mapping[str, object]:
+        match action:
+            case commands.Flush():
+                self._hands.flush()
+                return {}
+            case commands.Listen():
+                self._hands.listen(action.channel, action.duration_s)
+                return {}
+            case commands.ReloadTerms():
+                return {"terms": len(self._hands.set_terms(action.terms)), "until": "restart"}
+            case commands.Replay():
+                since_ms = None if action.since is None else commands.utc_ms(action.since)
+                return {"messages": self._hands.replay(from_seq=action.from_seq, since_utc_ms=since_ms)}
 
     def _mute(self, action: commands.Mute, holder: str) -> Mapping[str, object]:
         until_ns = until_ms = None

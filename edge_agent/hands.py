@@ -8,6 +8,7 @@ import msgspec
 
 from edge_agent.audio.several import AllCutters, AllEars
 from edge_agent.config import Config
+from edge_agent.errors import UsageError
 from edge_agent.ledger import Ledger
 from edge_agent.meaning import endpoint_config, partial_config, wish_of
 from edge_agent.opening import Recogniser, choose_profile, decode_options, resolve_model
@@ -56,6 +57,21 @@ class Hands:
     def flush(self) -> None:
         """Publish what is being said now."""
         self._cutter.flush()
+
+    def listen(self, channel: int | None, duration_s: float | None) -> None:
+        """Open the gate of one channel or of all.
+
+        Raises:
+            UsageError: there is no gate, or no such channel.
+        """
+        if self._config.gate.mode == "always":
+            raise UsageError("it listens all the time", remedy='gate.mode = "command" makes it wait for this')
+        if channel is not None and channel not in self._cutter.channels:
+            raise UsageError(
+                f"there is no channel {channel}",
+                remedy=f"use 0 to {self._cutter.channels[-1]}, or none for all",
+            )
+        self._cutter.listen(channel, duration_s)
 
     def set_terms(self, terms: tuple[str, ...] | None) -> tuple[str, ...]:
         """Use these domain words from the next decode on, or those of the configuration file; answers them.

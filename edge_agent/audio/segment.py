@@ -92,6 +92,8 @@ class Segmenter:
         self._start = -1  # no candidate and no utterance
         self._speech = 0
         self._announced = False
+        self._needed = 0  # samples of speech without which this candidate is none, beyond the usual
+        self._skipped = 0  # frames passed over since the last one that was heard
         self._quiet_from: int | None = None
         self._paused_end = -1  # no pause has been told
         self._pauses = Pauses()
@@ -105,6 +107,7 @@ class Segmenter:
         """Start over at sample 0, in silence."""
         self._now = 0
         self._floor = 0
+        self._skipped = 0
         self._last_end = None
         self._recent.clear()
         self._to_silence()
@@ -134,10 +137,31 @@ class Segmenter:
         self._ending = ending
         self._silence_ms = self._wanted_silence_ms()
 
+    def skip(self, probability: float, level_db: float = 0.0) -> None:
+        """Pass over a frame in silence: nobody is to be heard now."""
+        self._now += FRAME_SAMPLES
+        self._recent.append((probability, level_db))
+        self._skipped += 1
+
+    def rehear(self, frames: int, rest_ms: int = 0) -> tuple[Event, ...]:
+        """Hear up to `frames` of the frames passed over last after all.
+
+        Args:
+            frames: not more than have been passed over since something was heard.
+            rest_ms: speech that begins in them, or with the next frame, and is shorter than this is dropped.
+        """
+        count = min(frames, self._skipped, len(self._recent))
+        again = [self._recent.pop() for _ in range(count)]
+        self._now -= count * FRAME_SAMPLES
+        self._floor = max(self._floor, self._now)
+        self._needed = rest_ms * _MS
+        return tuple(event for frame in reversed(again) for event in self.step(*frame))
+
     def step(self, probability: float, level_db: float = 0.0) -> tuple[Event, ...]:
         """Take the next frame's speech probability (0..1) and level (dBFS, for the choice of a cut)."""
         first = self._now
         self._now += FRAME_SAMPLES
+        self._skipped = 0
         self._recent.append((probability, level_db))
         if self._start < 0:
             if probability < self.config.threshold:
@@ -147,7 +171,7 @@ class Segmenter:
         events = self._follow(first, probability)
         if self._quiet_from is None and not self._announced:
             self._speech += FRAME_SAMPLES
-            if self._speech >= self.config.min_speech_ms * _MS:
+            if self._speech >= max(self._needed, self.config.min_speech_ms * _MS):
                 self._announced = True
                 self._look_back()
                 events += (Started(at_sample=self._start),)
@@ -255,6 +279,7 @@ class Segmenter:
     def _to_silence(self) -> None:
         self._start = -1
         self._speech = 0
+        self._needed = 0
         self._announced = False
         self._quiet_from = None
         self._paused_end = -1

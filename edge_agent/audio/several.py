@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from edge_agent.audio.cutter import Callbacks, CutStatistics, Cutter
 from edge_agent.audio.ears import Ears, EarsStatistics
+from edge_agent.audio.gate import GateConfig
+from edge_agent.audio.gate_wake import WakeWord
 from edge_agent.audio.level import Level
 from edge_agent.audio.ring import Ring
 from edge_agent.audio.segment import EndpointConfig
@@ -164,6 +167,16 @@ class AllCutters:
         for cutter in self._all:
             cutter.configure(config)
 
+    def listen(self, channel: int | None, duration_s: float | None) -> None:
+        """Open the gate of one channel or of all."""
+        for cutter in self._all if channel is None else (self._of(channel),):
+            cutter.listen(channel, duration_s)
+
+    @property
+    def listening(self) -> tuple[bool, ...]:
+        """Of each stream, whether it is heard now."""
+        return tuple(one for cutter in self._all for one in cutter.listening)
+
     def advise(self, channel: int, utterance_id: str, ending: Ending) -> None:
         """How the words of a paused utterance look."""
         self._of(channel).advise(channel, utterance_id, ending)
@@ -204,6 +217,8 @@ def hearing(
     config: EndpointConfig,
     callbacks: Callbacks,
     use_channels: tuple[int, ...],
+    gate: GateConfig | None = None,
+    wake_model: Path | None = None,
 ) -> tuple[AllEars, AllCutters]:
     """Ears and cutters for each device; not started.
 
@@ -212,6 +227,11 @@ def hearing(
         config: endpoint values of all streams.
         callbacks: who gets what comes out; called from as many threads as there are devices.
         use_channels: of each device.
+        gate: when the streams are listened to at all; None: always.
+        wake_model: of the wake word, for a gate that waits for one.
+
+    Raises:
+        ConfigError: the wake word model cannot be used.
     """
     streams = max(1, len(use_channels))
     ears, cutters = [], []
@@ -225,6 +245,8 @@ def hearing(
                 callbacks=callbacks,
                 use_channels=use_channels,
                 first_channel=number * streams,
+                gate=gate,
+                wake=None if wake_model is None else WakeWord(wake_model, streams),
             )
         )
         ears.append((source.name, Ears(source, ring, clock=clock)))

@@ -8,14 +8,17 @@ from typing import TypeAlias
 
 import numpy as np
 
+from edge_agent.audio.gate import Closed, Gate, GateConfig, Opened
 from edge_agent.audio.level import Meter
 from edge_agent.audio.segment import Ended, EndpointConfig, Event, Paused, Segmenter, Started
 from edge_agent.clock import Clock, uuid7
-from edge_agent.types import FRAME_SAMPLES, SAMPLE_RATE_HZ, Cut, Ending, PcmFloat, Utterance
+from edge_agent.types import FRAME_SAMPLES, SAMPLE_RATE_HZ, Cut, Ending, PcmFloat, Utterance, Wake
 
 _SLACK_S = 2.0
 
-Happening: TypeAlias = tuple[Event, Utterance | None]
+_FRAME_MS = 1000 * FRAME_SAMPLES // SAMPLE_RATE_HZ
+
+Happening: TypeAlias = tuple[Event | Opened | Closed, Utterance | None]
 """What a frame brought, and for the end and the pause of an utterance its sound."""
 
 
@@ -25,16 +28,25 @@ class Stream:
     Args:
         channel: number of the stream, as published.
         time_of: monotonic nanoseconds of a sample since the last reset.
+        gate: when it is listened to at all; None: always.
     """
 
     def __init__(
-        self, channel: int, *, config: EndpointConfig, clock: Clock, time_of: Callable[[int], int]
+        self,
+        channel: int,
+        *,
+        config: EndpointConfig,
+        clock: Clock,
+        time_of: Callable[[int], int],
+        gate: GateConfig | None = None,
     ) -> None:
         self.channel = channel
         self.meter = Meter()
         self.segmenter = Segmenter(config)
         self._clock = clock
         self._time_of = time_of
+        self._gate = None if gate is None or gate.mode == "always" else Gate(gate)
+        self._wake: Wake | None = None
         self._lock = threading.Lock()
         self._sound = np.zeros(_history_samples(config), np.float32)
         self._end = 0
@@ -66,19 +78,43 @@ class Stream:
             if self._id == utterance_id and self.segmenter.active:
                 self.segmenter.advise(ending)
 
-    def frame(self, sound: PcmFloat, probability: float) -> tuple[Happening, ...]:
-        """Take one frame float32[512] with its speech probability."""
+    @property
+    def listening(self) -> bool:
+        """False while a gate keeps it from being heard."""
+        return self._gate is None or self._gate.is_open
+
+    def listen(self, duration_s: float | None) -> tuple[Happening, ...]:
+        """Open the gate, as `Gate.listen`; with 0 end what is open and close it. Cutter thread only."""
+        gate = self._gate
+        if gate is None:
+            return ()
+        with self._lock:
+            if duration_s == 0:
+                was_open = gate.is_open
+                gate.close()
+                ended = tuple(map(self._happening, self.segmenter.stop("stop")))
+                return (*ended, (Closed(), None)) if was_open else ended
+            was_open = gate.is_open
+            gate.listen(self._clock.monotonic_ns(), duration_s)
+            return () if was_open else self._opened(None, gate.config.pre_roll_ms)
+
+    def frame(self, sound: PcmFloat, probability: float, wake: Wake | None = None) -> tuple[Happening, ...]:
+        """Take one frame float32[512], its speech probability and the wake word's score if there is one."""
         level_db = self.meter.update(sound)
         with self._lock:
             at = self._end % len(self._sound)
             self._sound[at : at + FRAME_SAMPLES] = sound  # the length is a multiple of a frame
             self._end += FRAME_SAMPLES
+            if self._gate is not None:
+                return self._behind(self._gate, probability, level_db, wake)
             events = self.segmenter.step(probability, level_db)
             return tuple(map(self._happening, events)) if events else ()
 
     def stop(self, cut: Cut) -> tuple[Happening, ...]:
         """End the open utterance."""
         with self._lock:
+            if self._gate is not None and cut == "gap" and self.segmenter.active:
+                self._gate.go_on(self._time_of(self._end))
             return tuple(map(self._happening, self.segmenter.stop(cut)))
 
     def reset(self) -> None:
@@ -94,6 +130,32 @@ class Stream:
             if start is None:
                 return None
             return self._utterance(start, self.segmenter.speech_end_sample, self._end, "stop")
+
+    def _behind(
+        self, gate: Gate, probability: float, level_db: float, wake: Wake | None
+    ) -> tuple[Happening, ...]:
+        """A frame behind a gate."""
+        now_ns = self._time_of(self._end)
+        if not gate.is_open:
+            self.segmenter.skip(probability, level_db)
+            if wake is None or not gate.wakes(wake.score, now_ns):
+                return ()
+            before_ms = gate.config.wake_pre_roll_ms
+            speaking = probability >= self.segmenter.config.threshold
+            return self._opened(wake, before_ms, gate.config.rest_ms + before_ms if speaking else 0)
+        events = self.segmenter.step(probability, level_db)
+        found = tuple(map(self._happening, events)) if events else ()
+        cuts = [event.cut for event in events if isinstance(event, Ended)]
+        if "max_length" in cuts:
+            gate.go_on(now_ns)
+        closed = gate.follow(now_ns, speaking=self.segmenter.active, ended="silence" in cuts)
+        return (*found, (Closed(), None)) if closed else found
+
+    def _opened(self, wake: Wake | None, before_ms: int, rest_ms: int = 0) -> tuple[Happening, ...]:
+        """What was said just before is heard too."""
+        self._wake = wake
+        events = self.segmenter.rehear(before_ms // _FRAME_MS, rest_ms)
+        return ((Opened(wake=wake), None), *map(self._happening, events))
 
     def _happening(self, event: Event) -> Happening:
         if isinstance(event, Started):
@@ -125,6 +187,7 @@ class Stream:
             pcm=self._copy(start, end),
             cut=cut,
             ended_ns=self._time_of(self._end),
+            wake=self._wake,
         )
 
     def _copy(self, start: int, end: int) -> PcmFloat:

@@ -38,7 +38,7 @@ class Vad:
     """
 
     def __init__(self, streams: int = 1) -> None:
-        self._session = _open_session()
+        self._session = quiet_session(MODEL)
         self._input = np.zeros((streams, _CONTEXT + FRAME_SAMPLES), np.float32)
         self._feeds: dict[str, NDArray[Any]] = {
             "input": self._input,
@@ -72,7 +72,7 @@ class Vad:
         np.multiply(frame.T, self._leveller.gain(frame), out=self._input[:, _CONTEXT:])
         try:
             speech, state = self._session.run(None, self._feeds)
-        except _failures() as error:
+        except failures() as error:
             raise EngineError(
                 f"the voice activity model failed: {error}",
                 remedy="restart; if it stays, reinstall onnxruntime",
@@ -94,12 +94,17 @@ class Vad:
         self._leveller.reset()
 
 
-def _open_session() -> Any:
+def quiet_session(model: Path) -> Any:
+    """An ONNX model on one thread of the CPU that never spins.
+
+    Raises:
+        EngineLoadFailed: onnxruntime is missing or cannot load the model.
+    """
     try:
         import onnxruntime
     except ImportError as error:
         raise EngineLoadFailed(
-            "voice activity detection needs onnxruntime, which is not installed",
+            "hearing speech needs onnxruntime, which is not installed",
             remedy='install it with: pip install "edge-asr-agent[cpu]"',
         ) from error
     options = onnxruntime.SessionOptions()
@@ -107,10 +112,10 @@ def _open_session() -> Any:
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(str(MODEL), options, providers=["CPUExecutionProvider"])
-    except _failures() as error:
+        return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    except failures() as error:
         raise EngineLoadFailed(
-            f"the voice activity model {MODEL} cannot be loaded: {error}", remedy="reinstall edge-asr-agent"
+            f"the model {model} cannot be loaded: {error}", remedy="reinstall edge-asr-agent"
         ) from error
 
 
@@ -129,7 +134,7 @@ def _rested_state(session: Any, streams: int) -> NDArray[np.float32]:
     return np.repeat(state, streams, axis=1)
 
 
-def _failures() -> tuple[type[Exception], ...]:
+def failures() -> tuple[type[Exception], ...]:
     """What onnxruntime raises: its own classes have no common base but Exception."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 

@@ -40,6 +40,15 @@ class Flush(Value, frozen=True, tag="flush", tag_field="type"):
     """Publish what is being said now, without waiting for the silence."""
 
 
+class Listen(Value, frozen=True, tag="listen", tag_field="type"):
+    """Open the gate: hear what is said now, from a little before (gate.mode "command" or "wake")."""
+
+    duration_s: Annotated[float, Meta(ge=0, le=3_600)] | None = None
+    """For so long, whatever is said; 0: end what is open and close; None: for one utterance."""
+    channel: Annotated[int, Meta(ge=0, le=4_095)] | None = None
+    """None: all."""
+
+
 class SetProfile(Value, frozen=True, tag="set_profile", tag_field="type"):
     """Serve with another profile, or with "auto" choose again; takes a restart."""
 
@@ -78,7 +87,7 @@ class Restart(Value, frozen=True, tag="restart", tag_field="type"):
 
 
 Action: TypeAlias = (
-    Mute | Unmute | Flush | SetProfile | ReloadTerms | SelfTest | Replay | InstallModel | Restart
+    Mute | Unmute | Flush | Listen | SetProfile | ReloadTerms | SelfTest | Replay | InstallModel | Restart
 )
 TYPES: tuple[str, ...] = tuple(str(kind.__struct_config__.tag) for kind in get_args(Action))
 

@@ -124,6 +124,14 @@ class LatencyBody(Value, frozen=True, kw_only=True):
     total: int
 
 
+class WakeBody(Value, frozen=True, kw_only=True):
+    """The wake word that a transcript follows."""
+
+    word: str
+    score: float
+    """0..1"""
+
+
 class TranscriptBody(Value, frozen=True, kw_only=True):
     """transcript/1. Partials have no `seq` (the outbox never saw them) and need no `latency_ms`."""
 
@@ -150,6 +158,7 @@ class TranscriptBody(Value, frozen=True, kw_only=True):
     engine: str
     model: str
     flags: tuple[str, ...]
+    wake: WakeBody | UnsetType = UNSET
 
 
 class GapBody(Value, frozen=True, kw_only=True):
@@ -227,6 +236,7 @@ def encode_transcript(
     """
     final = kind == "final"
     sure = math.exp(min(0.0, hypothesis.avg_logprob)) if confidence is None else confidence
+    wake = utterance.wake
     body = TranscriptBody(
         id=utterance.id,
         seq=UNSET if seq is None else seq,
@@ -250,6 +260,7 @@ def encode_transcript(
         engine=origin.engine,
         model=origin.model,
         flags=tuple(dict.fromkeys((*hypothesis.flags, *flags))),
+        wake=UNSET if wake is None else WakeBody(word=wake.word, score=_unit(wake.score)),
     )
     return msgspec.json.encode(body)
 

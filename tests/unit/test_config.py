@@ -34,6 +34,14 @@ speculation = "auto"
 silence_ms = 600
 probe_ms = 200
 max_utterance_s = 28
+[gate]
+mode = "wake"
+model = "/var/lib/edge-agent/wake/computer.onnx"
+threshold = 0.6
+refractory_s = 2
+listen_s = 8
+pre_roll_ms = 500
+wake_pre_roll_ms = 0
 [mqtt]
 url = "mqtts://broker.example:8883"
 prefix = "edge"

@@ -60,6 +60,9 @@ class Noting:
     def flush(self) -> None:
         self.did.append("flush")
 
+    def listen(self, channel: int | None, duration_s: float | None) -> None:
+        self.did.append((channel, duration_s))
+
     def set_terms(self, terms: tuple[str, ...] | None) -> tuple[str, ...]:
         return ("from", "file") if terms is None else terms
 
@@ -179,6 +182,14 @@ def test_a_retained_command_is_not_even_answered(box: Box) -> None:
     box.ask("flush", retain=True)
     assert box.posts() == []
     assert box.hands.did == []
+
+
+def test_listen_opens_the_gate_of_one_channel_or_of_all(box: Box) -> None:
+    """For one utterance, or for as long as it says."""
+    box.ask("listen")
+    box.ask("listen", {"duration_s": 20, "channel": 1})
+    assert box.hands.did == [(None, None), (1, 20.0)]
+    assert box.last()["state"] == "done"
 
 
 def test_reload_terms_takes_those_given_or_the_files(box: Box) -> None:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Sequence
 
 import msgspec
+from msgspec import UnsetType
 
 from edge_agent.mqtt.aside import Post
 from edge_agent.mqtt.bridges import Ask
@@ -64,7 +65,7 @@ class Hermes:
                 "seconds": round(body.duration_ms / 1000, 3),
                 "siteId": self._site_id,
                 "sessionId": session if session is not None else body.id,
-                "wakewordId": None,
+                "wakewordId": None if isinstance(body.wake, UnsetType) else body.wake.word,
                 "asrTokens": [_tokens(body)],
                 "lang": body.language,
             }

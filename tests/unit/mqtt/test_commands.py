@@ -58,6 +58,8 @@ GOOD = [
     ("mute", {"duration_s": 90}, commands.Mute(duration_s=90.0)),
     ("unmute", {}, commands.Unmute()),
     ("flush", {}, commands.Flush()),
+    ("listen", {}, commands.Listen()),
+    ("listen", {"duration_s": 0, "channel": 3}, commands.Listen(duration_s=0.0, channel=3)),
     ("set_profile", {"profile": "cpu-avx2"}, commands.SetProfile(profile="cpu-avx2")),
     ("reload_terms", {}, commands.ReloadTerms()),
     ("reload_terms", {"terms": ["crane", "塔吊"]}, commands.ReloadTerms(terms=("crane", "塔吊"))),
