@@ -6,7 +6,6 @@ from pathlib import Path
 
 import msgspec
 
-from edge_agent.audio.gate import GateConfig
 from edge_agent.audio.segment import EndpointConfig
 from edge_agent.config import Config
 from edge_agent.mqtt import wire
@@ -53,7 +52,8 @@ def endpoint_config(config: Config, profile: Profile) -> EndpointConfig:
     given, usual = config.endpoint, profile.endpoint
     mode = given.mode or usual.mode
     silence_ms = given.silence_ms or _SILENCE_MS.get(mode, usual.silence_ms)
-    probe_ms = min(given.probe_ms or usual.probe_ms, silence_ms)
+    # A short silence is looked at in its middle: the decode wants as much time again before it is over.
+    probe_ms = min(given.probe_ms or min(usual.probe_ms, silence_ms // 2), silence_ms)
     return EndpointConfig(
         silence_ms=silence_ms,
         adaptive=mode == "auto",
@@ -65,24 +65,6 @@ def endpoint_config(config: Config, profile: Profile) -> EndpointConfig:
         exit_threshold=profile.vad.exit_threshold,
         min_speech_ms=profile.vad.min_speech_ms,
     )
-
-
-def gate_config(config: Config) -> GateConfig:
-    """When it is listened to at all."""
-    given = config.gate
-    return GateConfig(
-        mode=given.mode,
-        listen_s=given.listen_s,
-        threshold=given.threshold,
-        refractory_s=given.refractory_s,
-        pre_roll_ms=given.pre_roll_ms,
-        wake_pre_roll_ms=given.wake_pre_roll_ms,
-    )
-
-
-def wake_model(config: Config) -> Path | None:
-    """The wake word's model; None: there is no wake word."""
-    return Path(config.gate.model).expanduser() if config.gate.mode == "wake" else None
 
 
 def partial_config(config: Config) -> PartialConfig:

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 from msgspec.structs import replace
 
-from edge_agent.audio.gate import Closed, GateConfig, Opened
-from edge_agent.audio.gate_wake import WakeWord
 from edge_agent.audio.level import Level
 from edge_agent.audio.resample import Resampler
 from edge_agent.audio.ring import Chunk, Ring
@@ -21,7 +19,7 @@ from edge_agent.audio.stream import Happening, Stream
 from edge_agent.audio.vad import Vad
 from edge_agent.clock import Clock
 from edge_agent.errors import CaptureError, EdgeAgentError
-from edge_agent.types import FRAME_SAMPLES, SAMPLE_RATE_HZ, Cut, Ending, Gap, Utterance, Value, Wake
+from edge_agent.types import FRAME_SAMPLES, SAMPLE_RATE_HZ, Cut, Ending, Gap, Utterance, Value
 
 _log = logging.getLogger(__name__)
 _NS_PER_SAMPLE = 1_000_000_000 // SAMPLE_RATE_HZ
@@ -55,10 +53,6 @@ class Callbacks(Value, frozen=True):
     """channel, the utterance as it will be if speech does not go on (same id, same sound)"""
     on_resumed: Callable[[int], None] = lambda _channel: None
     """channel"""
-    on_opened: Callable[[int, Wake | None], None] = lambda _channel, _wake: None
-    """channel, the wake word that opened its gate, None: a command did"""
-    on_closed: Callable[[int], None] = lambda _channel: None
-    """channel"""
 
 
 class Cutter:
@@ -71,8 +65,6 @@ class Cutter:
         callbacks: who gets what comes out.
         use_channels: indices of the device's channels, each its own stream; empty: one stream, their average.
         first_channel: number of the first stream as published; several devices have numbers of their own.
-        gate: when the streams are listened to at all.
-        wake: scores of the wake word, for a gate that waits for one.
     """
 
     def __init__(
@@ -84,8 +76,6 @@ class Cutter:
         callbacks: Callbacks,
         use_channels: tuple[int, ...] = (),
         first_channel: int = 0,
-        gate: GateConfig | None = None,
-        wake: WakeWord | None = None,
     ) -> None:
         streams = max(1, len(use_channels))
         self.failure: BaseException | None = None
@@ -94,10 +84,9 @@ class Cutter:
         self._tell = callbacks
         self._use_channels = use_channels
         self._vad = Vad(streams)
-        self._wake = wake
         self._first_channel = first_channel
         self._streams = [
-            Stream(first_channel + number, config=config, clock=clock, time_of=self._time_of, gate=gate)
+            Stream(first_channel + number, config=config, clock=clock, time_of=self._time_of)
             for number in range(streams)
         ]
         self._resampler: Resampler | None = None
@@ -108,7 +97,6 @@ class Cutter:
         self._count = _Count()
         self._configs: dict[int, EndpointConfig] = {}
         self._advice: dict[int, tuple[str, Ending]] = {}
-        self._listen: dict[int, float | None] = {}
         self._flush = threading.Event()
         self._stopping = threading.Event()
         self._progress = 0
@@ -146,17 +134,6 @@ class Cutter:
         for stream in self._streams:
             if channel in {None, stream.channel}:
                 self._configs[stream.channel] = config
-
-    def listen(self, channel: int | None, duration_s: float | None) -> None:
-        """Open the gate of one channel or of all, as `Stream.listen`, with the next frames. Any thread."""
-        for stream in self._streams:
-            if channel in {None, stream.channel}:
-                self._listen[stream.channel] = duration_s
-
-    @property
-    def listening(self) -> tuple[bool, ...]:
-        """Of each stream, whether it is heard now."""
-        return tuple(stream.listening for stream in self._streams)
 
     def advise(self, channel: int, utterance_id: str, ending: Ending) -> None:
         """How the words of a paused utterance look: the wait follows it if `adaptive`. Any thread."""
@@ -202,9 +179,8 @@ class Cutter:
         while not self._stopping.is_set():
             self._progress += 1
             self._apply_requests()
-            speaking = any(stream.active for stream in self._streams)
             try:
-                item = self._ring.read(min_s=_FRAME_S if speaking else _IDLE_S, timeout_s=_READ_S)
+                item = self._ring.read(min_s=self._wanted_s(), timeout_s=_READ_S)
             except EndOfAudio:
                 break
             if isinstance(item, Gap):
@@ -213,6 +189,12 @@ class Cutter:
                 self._on_chunk(item)
         self._finish("stop")
 
+    def _wanted_s(self) -> float:
+        """Sound to wait for: what completes a frame while somebody speaks, several frames else."""
+        if any(stream.active for stream in self._streams):
+            return (FRAME_SAMPLES - len(self._rest)) / SAMPLE_RATE_HZ
+        return _IDLE_S
+
     def _apply_requests(self) -> None:
         while self._configs:
             channel, config = self._configs.popitem()
@@ -220,9 +202,6 @@ class Cutter:
         while self._advice:
             channel, (utterance_id, ending) = self._advice.popitem()
             self._stream(channel).advise(utterance_id, ending)
-        while self._listen:
-            channel, duration_s = self._listen.popitem()
-            self._handle(self._stream(channel), self._stream(channel).listen(duration_s))
         if self._flush.is_set():
             self._flush.clear()
             for stream in self._streams:
@@ -237,10 +216,13 @@ class Cutter:
         if self._resampler is None or chunk.rate_hz != self._rate_hz:
             self._finish("gap")
             self._check_channels(chunk)
-            self._resampler = Resampler(chunk.rate_hz, self._use_channels)
+            self._resampler = Resampler(chunk.rate_hz, self._use_channels, live=True)
             self._rate_hz = chunk.rate_hz
+            # What the resampler holds back would make each frame wait for one period more.
+            self._rest = np.zeros((self._resampler.held, len(self._streams)), np.float32)
         self._count.heard(chunk)
-        self._anchor = (self._frames_in * SAMPLE_RATE_HZ / self._rate_hz, chunk.start_ns)
+        heard = self._frames_in * SAMPLE_RATE_HZ / self._rate_hz + self._resampler.held
+        self._anchor = (heard, chunk.start_ns)
         self._frames_in += len(chunk.pcm)
         self._cut(self._resampler.process(chunk.pcm))
 
@@ -263,8 +245,6 @@ class Cutter:
             self._handle(stream, stream.stop(cut))
             stream.reset()
         self._vad.reset()
-        if self._wake is not None:
-            self._wake.reset()
         self._resampler = None
         self._frames_in = 0
         self._rest = self._rest[:0]
@@ -276,10 +256,8 @@ class Cutter:
         for first in range(0, whole, FRAME_SAMPLES):
             frame = sound[first : first + FRAME_SAMPLES]
             speech = self._vad.probability(frame)
-            wake = None if self._wake is None else self._wake.heard(frame)
             for number, stream in enumerate(self._streams):
-                heard = None if wake is None else wake[number]
-                self._handle(stream, stream.frame(frame[:, number], float(speech[number]), heard))
+                self._handle(stream, stream.frame(frame[:, number], float(speech[number])))
         self._rest = sound[whole:]
 
     def _handle(self, stream: Stream, happenings: tuple[Happening, ...]) -> None:
@@ -294,10 +272,6 @@ class Cutter:
                 self._tell.on_paused(stream.channel, utterance)
             elif isinstance(event, Resumed):
                 self._tell.on_resumed(stream.channel)
-            elif isinstance(event, Opened):
-                self._tell.on_opened(stream.channel, event.wake)
-            elif isinstance(event, Closed):
-                self._tell.on_closed(stream.channel)
 
     def _time_of(self, sample: int) -> int:
         anchor_sample, anchor_ns = self._anchor

@@ -86,9 +86,7 @@ class FileSource:
         self._pieces = self._play()
 
     def read(self, timeout_s: float) -> Block | None:
-        if not len(self._piece):
-            self._piece = self._next_piece()
-        pcm = self._piece[: self._block]
+        pcm = self._ahead()
         if self.paced and not self._wait_until(self._time_ns(self._frames + len(pcm)), timeout_s):
             return None
         self._piece = self._piece[len(pcm) :]
@@ -104,11 +102,20 @@ class FileSource:
     def _use_channels(self) -> tuple[int, ...]:
         return () if self.channels == 1 else tuple(range(self.channels))
 
-    def _next_piece(self) -> Pcm16:
-        piece = next(self._pieces, None) if self._pieces is not None else None
-        if piece is None:
+    def _ahead(self) -> Pcm16:
+        """The next block; all have the same length, as those of a device have, except the very last.
+
+        Raises:
+            EndOfAudio: there is no more.
+        """
+        while len(self._piece) < self._block:
+            piece = next(self._pieces, None) if self._pieces is not None else None
+            if piece is None:
+                break
+            self._piece = np.concatenate((self._piece, piece)) if len(self._piece) else piece
+        if not len(self._piece):
             raise EndOfAudio
-        return piece
+        return self._piece[: self._block]
 
     def _play(self) -> Iterator[Pcm16]:
         played = 0  # frames handed to `read`, which may not have delivered all of them yet
