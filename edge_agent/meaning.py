@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from edge_agent.audio.gate import GateConfig
 from edge_agent.audio.segment import EndpointConfig
 from edge_agent.config import Config
 from edge_agent.mqtt import wire
@@ -65,6 +66,24 @@ def endpoint_config(config: Config, profile: Profile) -> EndpointConfig:
         exit_threshold=profile.vad.exit_threshold,
         min_speech_ms=profile.vad.min_speech_ms,
     )
+
+
+def gate_config(config: Config) -> GateConfig:
+    """When it is listened to at all."""
+    given = config.gate
+    return GateConfig(
+        mode=given.mode,
+        listen_s=given.listen_s,
+        threshold=given.threshold,
+        refractory_s=given.refractory_s,
+        pre_roll_ms=given.pre_roll_ms,
+        wake_pre_roll_ms=given.wake_pre_roll_ms,
+    )
+
+
+def wake_model(config: Config) -> Path | None:
+    """The wake word's model; None: there is no wake word."""
+    return Path(config.gate.model).expanduser() if config.gate.mode == "wake" else None
 
 
 def partial_config(config: Config) -> PartialConfig:

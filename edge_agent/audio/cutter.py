@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from msgspec.structs import replace
 
+from edge_agent.audio.gate import Closed, GateConfig, Opened
+from edge_agent.audio.gate_wake import WakeWord
 from edge_agent.audio.level import Level
 from edge_agent.audio.resample import Resampler
 from edge_agent.audio.ring import Chunk, Ring
@@ -19,7 +21,7 @@ from edge_agent.audio.stream import Happening, Stream
 from edge_agent.audio.vad import Vad
 from edge_agent.clock import Clock
 from edge_agent.errors import CaptureError, EdgeAgentError
-from edge_agent.types import FRAME_SAMPLES, SAMPLE_RATE_HZ, Cut, Ending, Gap, Utterance, Value
+from edge_agent.types import FRAME_SAMPLES, SAMPLE_RATE_HZ, Cut, Ending, Gap, Utterance, Value, Wake
 
 _log = logging.getLogger(__name__)
 _NS_PER_SAMPLE = 1_000_000_000 // SAMPLE_RATE_HZ
@@ -53,6 +55,10 @@ class Callbacks(Value, frozen=True):
     """channel, the utterance as it will be if speech does not go on (same id, same sound)"""
     on_resumed: Callable[[int], None] = lambda _channel: None
     """channel"""
+    on_opened: Callable[[int, Wake | None], None] = lambda _channel, _wake: None
+    """channel, the wake word that opened its gate, None: a command did"""
+    on_closed: Callable[[int], None] = lambda _channel: None
+    """channel"""
 
 
 class Cutter:
@@ -65,6 +71,8 @@ class Cutter:
         callbacks: who gets what comes out.
         use_channels: indices of the device's channels, each its own stream; empty: one stream, their average.
         first_channel: number of the first stream as published; several devices have numbers of their own.
+        gate: when the streams are listened to at all.
+        wake: scores of the wake word, for a gate that waits for one.
     """
 
     def __init__(
@@ -76,6 +84,8 @@ class Cutter:
         callbacks: Callbacks,
         use_channels: tuple[int, ...] = (),
         first_channel: int = 0,
+        gate: GateConfig | None = None,
+        wake: WakeWord | None = None,
     ) -> None:
         streams = max(1, len(use_channels))
         self.failure: BaseException | None = None
@@ -84,9 +94,10 @@ class Cutter:
         self._tell = callbacks
         self._use_channels = use_channels
         self._vad = Vad(streams)
+        self._wake = wake
         self._first_channel = first_channel
         self._streams = [
-            Stream(first_channel + number, config=config, clock=clock, time_of=self._time_of)
+            Stream(first_channel + number, config=config, clock=clock, time_of=self._time_of, gate=gate)
             for number in range(streams)
         ]
         self._resampler: Resampler | None = None
@@ -97,6 +108,7 @@ class Cutter:
         self._count = _Count()
         self._configs: dict[int, EndpointConfig] = {}
         self._advice: dict[int, tuple[str, Ending]] = {}
+        self._listen: dict[int, float | None] = {}
         self._flush = threading.Event()
         self._stopping = threading.Event()
         self._progress = 0
@@ -134,6 +146,17 @@ class Cutter:
         for stream in self._streams:
             if channel in {None, stream.channel}:
                 self._configs[stream.channel] = config
+
+    def listen(self, channel: int | None, duration_s: float | None) -> None:
+        """Open the gate of one channel or of all, as `Stream.listen`, with the next frames. Any thread."""
+        for stream in self._streams:
+            if channel in {None, stream.channel}:
+                self._listen[stream.channel] = duration_s
+
+    @property
+    def listening(self) -> tuple[bool, ...]:
+        """Of each stream, whether it is heard now."""
+        return tuple(stream.listening for stream in self._streams)
 
     def advise(self, channel: int, utterance_id: str, ending: Ending) -> None:
         """How the words of a paused utterance look: the wait follows it if `adaptive`. Any thread."""
@@ -202,6 +225,9 @@ class Cutter:
         while self._advice:
             channel, (utterance_id, ending) = self._advice.popitem()
             self._stream(channel).advise(utterance_id, ending)
+        while self._listen:
+            channel, duration_s = self._listen.popitem()
+            self._handle(self._stream(channel), self._stream(channel).listen(duration_s))
         if self._flush.is_set():
             self._flush.clear()
             for stream in self._streams:
@@ -245,6 +271,8 @@ class Cutter:
             self._handle(stream, stream.stop(cut))
             stream.reset()
         self._vad.reset()
+        if self._wake is not None:
+            self._wake.reset()
         self._resampler = None
         self._frames_in = 0
         self._rest = self._rest[:0]
@@ -256,8 +284,10 @@ class Cutter:
         for first in range(0, whole, FRAME_SAMPLES):
             frame = sound[first : first + FRAME_SAMPLES]
             speech = self._vad.probability(frame)
+            wake = None if self._wake is None else self._wake.heard(frame)
             for number, stream in enumerate(self._streams):
-                self._handle(stream, stream.frame(frame[:, number], float(speech[number])))
+                heard = None if wake is None else wake[number]
+                self._handle(stream, stream.frame(frame[:, number], float(speech[number]), heard))
         self._rest = sound[whole:]
 
     def _handle(self, stream: Stream, happenings: tuple[Happening, ...]) -> None:
@@ -272,6 +302,10 @@ class Cutter:
                 self._tell.on_paused(stream.channel, utterance)
             elif isinstance(event, Resumed):
                 self._tell.on_resumed(stream.channel)
+            elif isinstance(event, Opened):
+                self._tell.on_opened(stream.channel, event.wake)
+            elif isinstance(event, Closed):
+                self._tell.on_closed(stream.channel)
 
     def _time_of(self, sample: int) -> int:
         anchor_sample, anchor_ns = self._anchor
