@@ -47,19 +47,18 @@ from edge_agent.relief import Relief
 from edge_agent.remote import RemoteStore, Standing
 from edge_agent.scribe import Scribe
 from edge_agent.spare import Spares
-from edge_agent.supervise import Heartbeats, decode_limit_s
 from edge_agent.text.ending import ending
 from edge_agent.text.script import Script
 from edge_agent.types import Hypothesis, State, Utterance
 from edge_agent.unfinished import Notes
-from edge_agent.work import Work
+from edge_agent.vigil import Vigil
+from edge_agent.watched import watched
 
 _log = logging.getLogger(__name__)
 
 _TRIM_INTERVAL_S = 30.0
 _HEALTH_INTERVAL_S = 60.0
 _REPORT_INTERVAL_S = 5.0
-_HUNG_AFTER_S = {"ears": 10.0, "cutter": 6.0, "courier": 60.0}
 _SILENT_MICROPHONE_S = 30.0
 _ASKED_EVERY_S = 0.02
 """How soon a command is looked at; a glance costs some microseconds."""
@@ -173,7 +172,11 @@ class Agent:
             clock=clock,
         )
         self._pause = threading.Event()
-        self._hearts = Heartbeats(_HUNG_AFTER_S | {"scribe": decode_limit_s(profile.expect.rtf_max)})
+        parts = (self.ears, self.cutter, self.scribe, self.courier)
+        self.vigil = Vigil(
+            watched(*parts, serving=lambda: self._recogniser, spares=spares, live=self._live), clock=clock
+        )
+        """Not started: a service does that, a bench need not."""
         self.relief = Relief(self.scribe.work, spares, queue_limit_s=profile.limits.utterance_queue_s)
         self._started_ns = clock.monotonic_ns()
         self._next_health_ns = self._next_report_ns = self._next_trim_ns = 0
@@ -213,16 +216,9 @@ class Agent:
         return self.scribe.failure or self.cutter.failure or self.ears.failure or self.courier.failure
 
     def tick(self) -> tuple[str, ...]:
-        """Once a second: note progress, publish state; answers the names of hung threads."""
+        """Once a second: publish state; answers the names of hung threads."""
         now_ns = self._clock.monotonic_ns()
-        for name, part in (
-            ("ears", self.ears),
-            ("cutter", self.cutter),
-            ("scribe", self.scribe),
-            ("courier", self.courier),
-        ):
-            if part.alive:
-                self._hearts.observe(name, part.progress, now_ns)
+        self.vigil.beat()
         if self._live:
             self.relief.tick(now_ns)
         state, reasons = self._tell_state()
@@ -235,7 +231,7 @@ class Agent:
         if self._report_path is not None and now_ns >= self._next_report_ns:
             self._next_report_ns = now_ns + int(_REPORT_INTERVAL_S * 1e9)
             self._write_report(self._report_path, state, reasons)
-        return self._hearts.hung(now_ns)
+        return self.vigil.hung
 
     def wait(self, stop: threading.Event, timeout_s: float) -> bool:
         """Until told to stop (True) or the time is over; does meanwhile what is asked from afar."""
@@ -246,7 +242,7 @@ class Agent:
                 self._events.say("muted" if self.control.muted else "unmuted")
                 self._tell_state()
             left_s = (deadline_ns - self._clock.monotonic_ns()) / 1e9
-            if left_s <= 0 or self.control.restart:
+            if left_s <= 0 or self.control.restart or self.vigil.hung:
                 return False
             stop.wait(min(_ASKED_EVERY_S, left_s))
         return True

@@ -8,8 +8,10 @@ failed.
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -34,7 +36,7 @@ class Canary:
     Args:
         work: where errands for idle times go.
         spares: the engine.
-        sound: reads the recording, float32[samples] at 16 kHz; empty when it cannot be read.
+        sound: reads the recording, float32[samples] at 16 kHz; None: not yet, ask again; empty: it cannot be.
         idle_s: seconds without any decode after which it sings.
     """
 
@@ -43,10 +45,10 @@ class Canary:
         work: Work,
         spares: Spares,
         *,
-        sound: Callable[[], PcmFloat] | None = None,
+        sound: Callable[[], PcmFloat | None] | None = None,
         idle_s: float = _IDLE_S,
     ) -> None:
-        self._work, self._spares, self._read, self._idle_s = work, spares, sound or _recording, idle_s
+        self._work, self._spares, self._read, self._idle_s = work, spares, sound or Recording(), idle_s
         self._sound: PcmFloat | None = None
         self._spent_s = -1.0
         self._quiet_ns = 0
@@ -64,6 +66,8 @@ class Canary:
         elif now_ns - self._quiet_ns >= (_AGAIN_S if self._wrong else self._idle_s) * 1e9:
             if self._sound is None:
                 self._sound = self._read()
+            if self._sound is None:
+                return
             self._quiet_ns = now_ns
             if len(self._sound):
                 self._sings = True
@@ -85,17 +89,45 @@ class Canary:
             self._wrong = 0
 
 
-def _recording() -> PcmFloat:
-    """Read once, by a process of its own: the library that reads recordings takes 18 MB, and would stay."""
-    try:
-        done = subprocess.run(
+class Recording:
+    """Read once, by a process of its own: the library that reads recordings takes 18 MB, and would stay.
+
+    Called again until it is there, because the main thread must not wait for it.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._output = -1
+        self._until_s = 0.0
+
+    def __call__(self) -> PcmFloat | None:
+        """float32[samples] at 16 kHz; None while it is being read, empty when it cannot be."""
+        try:
+            if self._process is None:
+                self._begin()
+                return None
+            if self._process.poll() is None:
+                if time.monotonic() < self._until_s:
+                    return None
+                self._process.kill()
+                self._process.wait(1.0)
+            return self._end()
+        except (OSError, subprocess.TimeoutExpired) as error:
+            _log.warning("no canary", extra={"why": str(error)})
+            return np.zeros(0, np.float32)
+
+    def _begin(self) -> None:
+        self._output = os.memfd_create("recording", os.MFD_CLOEXEC)  # a pipe would have to be read meanwhile
+        self._until_s = time.monotonic() + _READ_TIMEOUT_S
+        self._process = subprocess.Popen(
             [sys.executable, "-c", _READ],
-            capture_output=True,
-            check=False,
-            timeout=_READ_TIMEOUT_S,
             stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=subprocess.DEVNULL,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        _log.warning("no canary", extra={"why": str(error)})
-        return np.zeros(0, np.float32)
-    return np.frombuffer(done.stdout[: len(done.stdout) // 4 * 4], np.float32)
+
+    def _end(self) -> PcmFloat:
+        with os.fdopen(self._output, "rb") as file:
+            file.seek(0)
+            content = file.read()
+        return np.frombuffer(content[: len(content) // 4 * 4], np.float32)

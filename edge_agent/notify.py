@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def notify(**fields: str) -> bool:
@@ -23,11 +26,21 @@ def notify(**fields: str) -> bool:
     return True
 
 
-def watchdog_interval_s() -> float | None:
-    """Seconds between pings: half of what the service manager allows; None when it does not watch."""
-    if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
-        return None
+@contextmanager
+def patience(longest_s: float, every_s: float = 1.0) -> Iterator[None]:
+    """Feed the watchdog during work that may take long, but no longer than `longest_s`."""
+    over = threading.Event()
+
+    def ping() -> None:
+        for _ in range(round(longest_s / every_s)):
+            notify(WATCHDOG="1")
+            if over.wait(every_s):
+                return
+
+    thread = threading.Thread(target=ping, name="patience", daemon=True)
+    thread.start()
     try:
-        return int(os.environ["WATCHDOG_USEC"]) / 2e6
-    except (KeyError, ValueError):
-        return None
+        yield
+    finally:
+        over.set()
+        thread.join(every_s)

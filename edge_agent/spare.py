@@ -28,6 +28,8 @@ _FAILURES = 2
 """Failed decodes in a row after which the engine is replaced."""
 _TRY_AGAIN_S = (600.0, 1200.0, 3600.0, 21600.0)
 
+_LONGEST_UTTERANCE_S = 30.0
+
 Opener = Callable[[Level], Recogniser]
 Answer = TypeVar("Answer")
 
@@ -70,6 +72,8 @@ class Spares:
         self._fault, self._fault_reason = level, reason
         self._asked: Level = 0
         self._opened: Level = level
+        self._foreign_until_ns = 0
+        """Until then a draft may hold the tokens of the model before."""
         self.on_change: Callable[[Recogniser], None] = lambda _recogniser: None
         """Told after another recogniser was opened, on the thread that calls `transcribe`."""
         self.recogniser = first or self._open(level)
@@ -119,6 +123,8 @@ class Spares:
         if self.level != self._opened:
             self._switch()
             draft = None  # its tokens may belong to another model
+        if draft is not None and self._clock.monotonic_ns() < self._foreign_until_ns:
+            draft = None
         while True:
             try:
                 hypothesis = self._once(pcm, options, draft)
@@ -154,6 +160,7 @@ class Spares:
         else:
             self.recogniser, self._opened = ready, 0
         self._since_ns = self._clock.monotonic_ns()
+        self._foreign_until_ns = self._since_ns + int(_LONGEST_UTTERANCE_S * 1e9)
         self.on_change(self.recogniser)
         return None if ready is None else before
 

@@ -26,52 +26,97 @@ Level = Literal[0, 1, 2]
 """0: as configured, 1: the same with one worker, 2: the fallback profile."""
 
 
-class Beat(Value, frozen=True):
-    """One thread's last sign of progress."""
+LONGEST_S = 90.0
+"""Nothing may stand still for longer, however slow the machine."""
+_IDLE_SHARE = 0.05
+"""A group that works less than this share of a time is not at work."""
+_BLIND = 3.0
+"""Where the kernel does not tell who waited for a CPU, all limits are so many times longer."""
 
-    progress: int
-    at_ns: int
+
+class Strain(Value, frozen=True):
+    """What became of a group of threads between two looks, as the kernel tells it."""
+
+    worked_s: float = 0.0
+    """On a CPU, all of them together."""
+    excused_s: float = 0.0
+    """Wanted to work and could not: waited for a CPU or for the disk; of the one that was kept longest."""
+    known: bool = True
+    """False: this kernel tells nothing."""
 
 
-class Heartbeats:
-    """Remembers when each counter last rose.
+class Limit(Value, frozen=True):
+    """How long a thread may stand still, in seconds of which it had the use."""
 
-    Args:
-        limits_s: thread name -> seconds without progress after which it counts as hung.
-    """
+    idle_s: float
+    """Neither progressing nor working: it waits for something that does not come."""
+    busy_s: float
+    """Working without progress."""
 
-    def __init__(self, limits_s: dict[str, float]) -> None:
-        self._limits_s = limits_s
-        self._beats: dict[str, Beat] = {}
 
-    def observe(self, name: str, progress: int, now_ns: int) -> None:
-        """Note a counter; only a change feeds the heart."""
-        last = self._beats.get(name)
-        if last is None or last.progress != progress:
-            self._beats[name] = Beat(progress=progress, at_ns=now_ns)
+class _Heart:
+    """One group since its last progress."""
 
-    def age_s(self, name: str, now_ns: int) -> float:
-        """Seconds since the thread last progressed; 0 for one never seen."""
-        beat = self._beats.get(name)
-        return 0.0 if beat is None else (now_ns - beat.at_ns) / 1e9
+    def __init__(self, progress: int) -> None:
+        self.progress = progress
+        self.passed_s = self.idle_s = self.excused_s = 0.0
 
-    def hung(self, now_ns: int) -> tuple[str, ...]:
-        """Names of the threads that made no progress for longer than allowed, sorted."""
-        return tuple(
-            sorted(
-                name
-                for name, beat in self._beats.items()
-                if now_ns - beat.at_ns > self._limits_s.get(name, float("inf")) * 1e9
-            )
+    def exceeds(self, limit: Limit, factor: float) -> bool:
+        excused_s = min(self.excused_s, self.passed_s)
+        return (
+            self.idle_s - excused_s > limit.idle_s * factor
+            or self.passed_s - excused_s > limit.busy_s * factor
+            or self.passed_s > LONGEST_S
         )
 
 
-def decode_limit_s(rtf_max: float, max_audio_s: float = 30.0) -> float:
-    """Seconds after which a decode is stuck: three times what the profile promises for the longest audio.
+class Heartbeats:
+    """Tells slow from hung: progress feeds a heart, and only time of which a thread had the use wears it out.
 
-    The longest legitimate decode is one of full length that is redone once; a busy machine takes the rest.
+    A thread on a busy machine waits for a CPU or for the disk, and the kernel says so; one that hangs does
+    neither. So a hang is noticed within seconds without taking a slow machine for a broken one.
     """
-    return max(20.0, 3.0 * rtf_max * max_audio_s)
+
+    def __init__(self) -> None:
+        self._hearts: dict[str, _Heart] = {}
+
+    def look(self, name: str, progress: int, *, passed_s: float, strain: Strain, limit: Limit) -> bool:
+        """Note a counter; True when the group is hung.
+
+        Args:
+            name: of the group.
+            progress: any change feeds the heart.
+            passed_s: since the last look at it.
+            strain: what became of it meanwhile.
+            limit: of what it does now.
+        """
+        heart = self._hearts.get(name)
+        if heart is None or heart.progress != progress:
+            self._hearts[name] = _Heart(progress)
+            return False
+        heart.passed_s += passed_s
+        heart.excused_s += strain.excused_s
+        if strain.worked_s < _IDLE_SHARE * passed_s:
+            heart.idle_s += passed_s
+        return heart.exceeds(limit, 1.0 if strain.known else _BLIND)
+
+    def forget(self, name: str) -> None:
+        """The group ended."""
+        self._hearts.pop(name, None)
+
+
+def decode_limit_s(rtf_max: float, *, stepwise: bool, max_audio_s: float = 30.0) -> float:
+    """Seconds of work after which a decode is stuck.
+
+    Args:
+        rtf_max: what the profile promises: seconds of work for a second of sound.
+        stepwise: the engine shows progress at each step (features, encode, generate, align), none of which
+            takes half of what the longest decode may take; else that one is redone once, and is allowed
+            half as much again.
+        max_audio_s: of the longest utterance.
+    """
+    whole_s = rtf_max * max_audio_s
+    return max(6.0, 0.5 * whole_s) if stepwise else max(20.0, 3.0 * whole_s)
 
 
 class Budget:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,25 @@ from typing import Literal, TypeAlias
 from edge_agent.types import DecodeCost
 
 Part: TypeAlias = Literal["features", "encode", "decode", "align"]
+
+
+class _Finished:
+    """Parts of decodes finished in this process."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)  # a step of it cannot be torn by another thread
+        self.count = 0
+
+    def one_more(self) -> None:
+        self.count = next(self._numbers)
+
+
+_FINISHED = _Finished()
+
+
+def parts_finished() -> int:
+    """Parts of decodes finished in this process so far: a sign of life while a long one lasts."""
+    return _FINISHED.count
 
 
 class Meter:
@@ -28,6 +48,7 @@ class Meter:
             yield
         finally:
             self.spent_ms[part] += 1e3 * (time.perf_counter() - started)
+            _FINISHED.one_more()
 
     def cost(self) -> DecodeCost:
         """The sums so far."""

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from edge_agent.errors import ConfigError, EdgeAgentError, EngineError, UsageError
-from edge_agent.notify import notify, watchdog_interval_s
+from edge_agent.notify import notify, patience
 from edge_agent.verbs.common import (
     Subparsers,
     add_config,
@@ -40,7 +40,9 @@ _log = logging.getLogger(__name__)
 RESTART_EXIT = 75
 """Asked from afar to be started again (EX_TEMPFAIL): service managers do it on any code but 0 and 78."""
 _STOP_S = 4.5
-_ABANDON_S = 2.5
+_ABANDON_S = 1.0
+_OPEN_S = 120.0
+"""The service manager waits so long for a recogniser, from the slowest card."""
 _RETRY_S = 10.0
 """Between two tries to open a recogniser that cannot be opened."""
 
@@ -54,8 +56,8 @@ Run the appliance until SIGTERM: capture, recognise, publish. State and reasons 
 feeds the watchdog. On SIGTERM what is being spoken is still decoded and delivered, within 5 seconds.
 
 A missing microphone or broker does not stop it: it says so, keeps everything, and heals when they return. A
-part that hangs ends the process, for the service manager to start it again; five ends within a minute are
-followed by a minute's pause, in which the broker is told why.
+part that hangs ends the process within seconds, for the service manager to start it again; a busy machine is
+not taken for a hanging one. Five ends within a minute are followed by a minute's pause, told on the broker.
 
 What is set from afar (<prefix>/<device id>/down/...) is kept in remote.json of the state directory. Asked
 from there to restart, it ends with exit code 75.
@@ -117,7 +119,7 @@ def _serve(config: Config, standing: Standing, state: Path, stop: threading.Even
         if spares is None:
             cause = ""
             return 0
-        code, cause, in_engine = _listen(config, standing, state, stop, spares)
+        code, cause, in_engine = _listen(config, standing, state, stop, spares, starts=starts)
     except ConfigError:
         cause = ""
         raise
@@ -147,16 +149,17 @@ def _open(
 
     def attempt() -> str:
         try:
-            spares = Spares(
-                lambda level: open_recogniser(wish, level),
-                clock=SystemClock(),
-                level=plan.level,
-                reason=plan.reason,
-                busy=starts.engine_busy,
-                smaller=has_smaller(wish),
-                # A person who watches would rather read the error than get another model.
-                first=None if _managed() else open_recogniser(wish, plan.level),
-            )
+            with patience(_OPEN_S):
+                spares = Spares(
+                    lambda level: open_recogniser(wish, level),
+                    clock=SystemClock(),
+                    level=plan.level,
+                    reason=plan.reason,
+                    busy=starts.engine_busy,
+                    smaller=has_smaller(wish),
+                    # A person who watches would rather read the error than get another model.
+                    first=None if _managed() else open_recogniser(wish, plan.level),
+                )
         except ConfigError:
             raise
         except EdgeAgentError as error:
@@ -209,7 +212,13 @@ def _hold(
 
 
 def _listen(
-    config: Config, standing: Standing, state: Path, stop: threading.Event, spares: Spares
+    config: Config,
+    standing: Standing,
+    state: Path,
+    stop: threading.Event,
+    spares: Spares,
+    *,
+    starts: Starts,
 ) -> tuple[int, str, bool]:
     """Run until told to stop; answers the exit code, the cause of an end nobody asked for, and whether the
     engine is to blame for it."""
@@ -240,9 +249,13 @@ def _listen(
     _log.info("listening", extra={"source": named, "profile": profile, "model": recogniser.model_name})
     notify(READY="1", STATUS=f"listening to {named} with {profile}, {recogniser.model_name}")
     hung: tuple[str, ...] = ()
+    agent.vigil.start(partial(notify, WATCHDOG="1"), partial(_end_now, starts))
+    name_threads()
     try:
         code, hung = _watch(agent, stop)
     finally:
+        if not hung:
+            agent.vigil.stop()
         notify(STOPPING="1", STATUS="finishing what was said")
         # What hangs would only use up the time that the restart needs.
         agent.stop(_ABANDON_S if hung else _STOP_S)
@@ -250,7 +263,7 @@ def _listen(
             spares.close()
         _log.info("stopped")
     if hung:
-        return code, f"{' and '.join(hung)} made no progress", "scribe" in hung
+        return code, _stuck(hung), "scribe" in hung
     return code, "" if code in {0, RESTART_EXIT} else "a part failed", False
 
 
@@ -260,15 +273,13 @@ def _watch(agent: Agent, stop: threading.Event) -> tuple[int, tuple[str, ...]]:
     Raises:
         EdgeAgentError: what a part could not recover from.
     """
-    ping_s = watchdog_interval_s()
     told: tuple[str, ...] = ()
-    while not agent.wait(stop, min(1.0, ping_s or 1.0)):
+    while not agent.wait(stop, 1.0):
         hung = agent.tick()
         if hung:
             _log.error("no progress, ending to be started again", extra={"threads": list(hung)})
-            agent.courier.set_status("degraded", (f"{' and '.join(hung)} made no progress; starting again",))
+            agent.courier.set_status("degraded", (f"{_stuck(hung)}; starting again",))
             return 1, hung
-        notify(WATCHDOG="1")
         reasons = agent.state()[1]
         if reasons != told:
             told = reasons
@@ -285,6 +296,17 @@ def _watch(agent: Agent, stop: threading.Event) -> tuple[int, tuple[str, ...]]:
             _log.info("the source has ended")
             return 0, ()
     return 0, ()
+
+
+def _stuck(hung: tuple[str, ...]) -> str:
+    return f"{' and '.join(hung)} made no progress"
+
+
+def _end_now(starts: Starts, hung: tuple[str, ...]) -> None:
+    """End without the main thread, which hangs too or waits for what does: nothing here waits for a lock."""
+    notify(STATUS=f"{_stuck(hung)}; ending")
+    starts.end(_stuck(hung), in_engine="scribe" in hung)
+    os._exit(1)
 
 
 def _listen_for_signals(stop: threading.Event) -> None:

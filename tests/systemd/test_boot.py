@@ -24,22 +24,23 @@ from edge_agent.verbs.common import models_dir
 from tests.alsa.room import Room, plugin
 from tests.broker import Subscriber
 from tests.systemd.machine import Machine
+from tests.systemd.results import record
 
 WORDS = "Let us talk it over and find a way out."
 SOURCE = "file:/opt/checkout/edge_agent/samples/find_a_way_out.flac?loop=1"
 SAMPLE = Path(__file__).resolve().parents[2] / "edge_agent/samples/find_a_way_out.flac"
-Tell = Callable[[str], None]
+Tell = Callable[[str, str], None]
 PROBE = "ExecStartPre=/opt/venv/bin/python -B /opt/checkout/tests/systemd/probe.py\n"
 NEEDED = {"write state", "write runtime", "write /tmp", "internet socket"}
 
 
 @pytest.fixture
 def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
-    """Print a measured figure past pytest's capture."""
+    """Print a measured figure past pytest's capture, and write it down when asked to."""
 
-    def say(text: str) -> None:
+    def say(what: str, figure: str) -> None:
         with capsys.disabled():
-            print(f"\n  {text}")
+            record(what, figure)
 
     return say
 
@@ -69,7 +70,7 @@ def test_it_boots_hears_is_closed_in_and_survives_a_kill(
     """Boot to first final; the sandbox denies what the agent never needs; kill -9 costs seconds."""
     with Machine(tmp_path / "machine", config(broker), drop_in=PROBE) as box:
         box.wait(lambda: finals(subscriber, 0), 60, "a first final")
-        tell(f"boot to first final: {finals(subscriber, 0)[0] - box.began:.1f} s")
+        tell("boot to first final", f"{finals(subscriber, 0)[0] - box.began:.1f} s")
         assert subscriber.on("/transcript/final")[0].body["text"] == WORDS
         probe = next(line for line in box.said().splitlines() if line.startswith("PROBE"))
         told = json.loads(probe.removeprefix("PROBE "))
@@ -78,7 +79,7 @@ def test_it_boots_hears_is_closed_in_and_survives_a_kill(
         killed = time.monotonic()
         box.run("systemctl", "kill", "-s", "KILL", "edge-agent")
         box.wait(lambda: finals(subscriber, killed + 0.5), 60, "a final after the kill")
-        tell(f"kill -9 to the next final: {finals(subscriber, killed + 0.5)[0] - killed:.1f} s")
+        tell("kill -9 to the next final", f"{finals(subscriber, killed + 0.5)[0] - killed:.1f} s")
         assert box.show("NRestarts") == "1"
         assert "offline" in states(subscriber)
         box.run("systemctl", "stop", "edge-agent")
@@ -105,32 +106,46 @@ def test_a_wrong_configuration_is_told_and_not_restarted(tmp_path: Path, broker:
         assert "silence_ms" in box.said()
 
 
+PROMISED_S = 10.0
+"""From the hang until it captures again, besides what loading the model takes."""
+
+
+def recovered(box: Machine, began: float) -> tuple[float, float]:
+    """Wait until it captures again; answers the seconds since `began`, and those from the new process's start
+    until it listened, which is the loading of its model."""
+    box.wait(lambda: box.said().count("listening source=") == 2, 120, "capturing again")
+    capturing_s = time.monotonic() - began
+    heard = [e for e in box.journal() if str(e.get("MESSAGE", "")).startswith("listening source=")]
+    listening_us = int(heard[-1]["__MONOTONIC_TIMESTAMP"])
+    return capturing_s, (listening_us - int(box.show("ExecMainStartTimestampMonotonic"))) / 1e6
+
+
+def spent(capturing_s: float, load_s: float, by: str) -> str:
+    return f"{capturing_s:.1f} s, of which {load_s:.1f} s to load the model; noticed by {by}"
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_stopped_process_is_restarted_by_the_watchdog(
     tmp_path: Path, broker: PrivateBroker, subscriber: Subscriber, tell: Tell
 ) -> None:
-    """Nobody pings: 30 s later systemd ends it, and it hears again."""
+    """Nobody pings: systemd ends it, and it hears again."""
     with Machine(tmp_path / "machine", config(broker)) as box:
         box.wait(lambda: finals(subscriber, 0), 60, "a first final")
-        stopped = time.monotonic()
+        began = time.monotonic()
         box.run("systemctl", "kill", "-s", "STOP", "edge-agent")
-        box.wait(lambda: "Watchdog timeout" in box.said(), 60, "the watchdog")
-        noticed = time.monotonic()
-        box.wait(lambda: box.said().count("listening source=") == 2, 60, "capturing again")
-        capturing = time.monotonic()
-        box.wait(lambda: finals(subscriber, noticed), 60, "a final")
-        tell(
-            f"SIGSTOP to the watchdog: {noticed - stopped:.1f} s; from there to capturing again: "
-            f"{capturing - noticed:.1f} s, to a final: {finals(subscriber, noticed)[0] - noticed:.1f} s"
-        )
+        capturing_s, load_s = recovered(box, began)
+        box.wait(lambda: finals(subscriber, began + PROMISED_S / 2), 60, "a final")
+        assert "Watchdog timeout" in box.said()
+        tell("whole process stopped, to capturing again", spent(capturing_s, load_s, "the watchdog"))
+        assert capturing_s - load_s < PROMISED_S
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("thread", "limit_s"), [("ears", 10), ("cutter", 6), ("scribe", 36)])
+@pytest.mark.parametrize("thread", ["ears", "cutter", "scribe", "engine", "courier", "vigil", "main"])
 def test_one_hung_thread_is_caught_while_all_others_run(
-    thread: str, limit_s: float, tmp_path: Path, broker: PrivateBroker, subscriber: Subscriber, tell: Tell
+    thread: str, tmp_path: Path, broker: PrivateBroker, subscriber: Subscriber, tell: Tell
 ) -> None:
     """Only progress feeds the heart: a thread frozen by ptrace ends the process, which starts anew."""
     with Machine(tmp_path / "machine", config(broker)) as box:
@@ -139,34 +154,41 @@ def test_one_hung_thread_is_caught_while_all_others_run(
         began = time.monotonic()
         try:
             # Frozen with the interpreter's lock in its hand it stops all threads: then the watchdog sees it.
-            box.wait(lambda: box.said().count("listening source=") == 2, limit_s + 60, "capturing again")
-            capturing = time.monotonic() - began
-            box.wait(lambda: finals(subscriber, began + limit_s), 60, "a final")
+            capturing_s, load_s = recovered(box, began)
+            box.wait(lambda: finals(subscriber, began + capturing_s), 60, "a final")
         finally:
             frozen.kill()
             frozen.wait(10)
-        by = "the watchdog" if "Watchdog timeout" in box.said() else "its heartbeat"
-        tell(f"{thread} frozen: noticed by {by}, capturing again after {capturing:.1f} s (limit {limit_s} s)")
+        by = "the watchdog" if "Watchdog timeout" in box.said() else "its own watch"
+        tell(f"thread {thread} frozen, to capturing again", spent(capturing_s, load_s, by))
         assert box.show("NRestarts") == "1"
-        if thread == "scribe" and by == "its heartbeat":
-            assert "scribe made no progress" in reasons(subscriber)
+        if thread in {"ears", "cutter", "scribe"} and by == "its own watch":
+            told = [reason for m in subscriber.on("/up/status") for reason in m.body["reasons"]]
+            assert any(f"{thread} made no progress" in reason for reason in told)
+        assert capturing_s - load_s < PROMISED_S
 
 
 def freeze(name: str) -> subprocess.Popen[str]:
-    """Freeze the thread of that name of the agent that runs in a container."""
+    """Freeze a thread of the agent that runs in a container: by its name, "main", or "engine" (the
+    library's)."""
     for status in Path("/proc").glob("[0-9]*/task/[0-9]*/comm"):
+        process, thread = status.parents[2], status.parent.name
         try:
+            comm = status.read_text().strip()
+            named = {name: comm, "main": name, "engine": "engine" if comm.startswith("python") else ""}[name]
+            is_main = thread == process.name
             mine = (
-                status.read_text().strip() == name
-                and b"edge_agent" in (status.parents[2] / "cmdline").read_bytes()
+                named == name
+                and is_main == (name == "main")
+                and b"edge_agent" in (process / "cmdline").read_bytes()
             )
-            contained = mine and (status.parents[2] / "cgroup").read_text().count("edge-agent.service")
+            contained = mine and (process / "cgroup").read_text().count("edge-agent.service")
         except OSError:
             continue
         if contained:
             helper = Path(__file__).with_name("freeze.py")
             frozen = subprocess.Popen(
-                [sys.executable, str(helper), status.parent.name], stdout=subprocess.PIPE, text=True
+                [sys.executable, str(helper), thread], stdout=subprocess.PIPE, text=True
             )
             assert frozen.stdout is not None
             assert frozen.stdout.readline().strip() == "frozen"
@@ -193,7 +215,7 @@ def test_a_damaged_model_falls_back_and_without_any_it_waits_for_the_repair(
         began = time.monotonic()
         box.run("systemctl", "start", "edge-agent")
         box.wait(lambda: finals(subscriber, began), 30, "a final by the fallback profile")
-        tell(f"damaged model to a final by the fallback: {finals(subscriber, began)[0] - began:.1f} s")
+        tell("half a model, to a final by the fallback", f"{finals(subscriber, began)[0] - began:.1f} s")
         assert subscriber.on("/transcript/final")[-1].body["profile"] == "cpu-minimal"
         assert "whisper-base" in reasons(subscriber)
         assert states(subscriber)[-1] == "degraded"
@@ -210,7 +232,7 @@ def test_a_damaged_model_falls_back_and_without_any_it_waits_for_the_repair(
             path.chmod(0o755 if path.is_dir() else 0o644)
         mended = time.monotonic()
         box.wait(lambda: finals(subscriber, mended), 60, "a final after the repair")
-        tell(f"model put back to the first final: {finals(subscriber, mended)[0] - mended:.1f} s")
+        tell("model put back, to the first final", f"{finals(subscriber, mended)[0] - mended:.1f} s")
         assert box.show("NRestarts") == "0"
         assert states(subscriber)[-1] == "online"
 
@@ -234,8 +256,8 @@ def test_five_deaths_in_a_minute_are_followed_by_a_pause_that_is_told(
         assert states(subscriber)[-1] == "degraded"
         box.wait(lambda: finals(subscriber, held), 120, "a final after the pause")
         tell(
-            f"five kills in {held - began:.0f} s, then held; "
-            f"the next final {finals(subscriber, held)[0] - held:.0f} s later"
+            "five kills, then held",
+            f"after {held - began:.0f} s; the next final {finals(subscriber, held)[0] - held:.0f} s later",
         )
         assert box.show("NRestarts") == "5"
 
@@ -255,7 +277,7 @@ def test_an_engine_that_crashes_is_tried_smaller_and_then_replaced_by_the_fallba
             box.wait(lambda n=crashes: box.show("NRestarts") == str(n), 30, "a restart")
         box.wait(lambda: "cpu-minimal" in served_since(subscriber, began), 60, "a final by the fallback")
         first = next(m.at for m in subscriber.on("/transcript/final") if m.body["profile"] == "cpu-minimal")
-        tell(f"first of two crashes to a final by the fallback: {first - began:.1f} s")
+        tell("first of two crashes, to a final by the fallback", f"{first - began:.1f} s")
         assert "2 times, last: it was killed or crashed while it was decoding" in reasons(subscriber)
         assert states(subscriber)[-1] == "degraded"
 
@@ -313,14 +335,15 @@ def test_a_lost_microphone_and_a_full_disk_are_told_and_heal(
         online_s = time.monotonic() - back
         box.wait(lambda: finals(subscriber, back), 30, "words after the return")
         assert any(m.body["cause"] == "unplug" for m in subscriber.on("/up/gap"))
-        tell(f"unplugged to told: {told_s:.1f} s; plugged in to online: {online_s:.1f} s")
+        tell("microphone unplugged, to told", f"{told_s:.1f} s")
+        tell("microphone plugged in, to online", f"{online_s:.1f} s")
         full = time.monotonic()
         box.wait(lambda: fill(box) and "outbox" in reasons(subscriber), 60, "the full disk on the broker")
         box.wait(lambda: finals(subscriber, full), 30, "words with a full disk")
         box.run("rm", "/var/lib/edge-agent/filler")
         freed = time.monotonic()
         box.wait(lambda: states(subscriber)[-1] == "online", 60, "durable again")
-        tell(f"disk freed to durable again: {time.monotonic() - freed:.1f} s")
+        tell("disk freed, to durable again", f"{time.monotonic() - freed:.1f} s")
         seqs = sorted({m.body["seq"] for m in subscriber.on("/transcript/final") + subscriber.on("/up/gap")})
         assert seqs == list(range(1, seqs[-1] + 1))
         assert box.show("NRestarts") == "0"

@@ -46,7 +46,10 @@ def test_one_package_one_boot_and_it_listens(
         box.run("edge-agent", "models", "import", "whisper-base", "/opt/models/whisper-base/source")
         box.run("systemctl", "start", "edge-agent-models")
         box.wait(lambda: finals(subscriber, put_there), 60, "a first final")
-        tell(f"model imported to the first final: {finals(subscriber, put_there)[0] - put_there:.1f} s")
+        tell(
+            "package: model imported, to the first final",
+            f"{finals(subscriber, put_there)[0] - put_there:.1f} s",
+        )
         assert subscriber.on("/transcript/final")[0].body["text"] == WORDS
         box.run("systemctl", "start", "edge-agent@lobby")
         box.wait(

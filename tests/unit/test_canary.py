@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
-from edge_agent.canary import Canary, _recording
+from edge_agent.canary import Canary, Recording
 from edge_agent.engine.scripted import Line
 from edge_agent.selftest import WORDS
 from edge_agent.work import Work
@@ -62,7 +64,12 @@ def test_an_engine_that_answers_nonsense_twice_is_replaced() -> None:
 
 
 def test_the_real_recording_can_be_read() -> None:
-    """By a process of its own: two to three seconds of speech."""
-    sound = _recording()
+    """By a process of its own, without waiting for it: two to three seconds of speech."""
+    recording = Recording()
+    assert recording() is None
+    until = time.monotonic() + 30
+    while (sound := recording()) is None and time.monotonic() < until:
+        time.sleep(0.05)
+    assert sound is not None
     assert 2.0 < len(sound) / 16_000 < 4.0
     assert np.abs(sound).max() > 0.05

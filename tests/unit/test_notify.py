@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
-from edge_agent.notify import notify, watchdog_interval_s
+from edge_agent.notify import notify, patience
 
 
 def test_fields_arrive_as_one_datagram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,10 +34,18 @@ def test_a_dead_manager_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not notify(WATCHDOG="1")
 
 
-def test_the_watchdog_is_fed_twice_per_period(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half the period systemd allows; none when it does not watch."""
-    monkeypatch.delenv("WATCHDOG_PID", raising=False)
-    monkeypatch.setenv("WATCHDOG_USEC", "30000000")
-    assert watchdog_interval_s() == 15
-    monkeypatch.delenv("WATCHDOG_USEC")
-    assert watchdog_interval_s() is None
+def test_long_work_feeds_the_watchdog_only_for_so_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pings come from a thread of their own while the work lasts, and end after the longest time allowed."""
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address)
+        manager.settimeout(20)
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        with patience(0.06, every_s=0.02):
+            assert [manager.recv(4096) for _ in range(3)] == [b"WATCHDOG=1"] * 3
+            time.sleep(0.1)
+            manager.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                manager.recv(4096)

@@ -8,10 +8,13 @@ from hypothesis import strategies as st
 
 from edge_agent.supervise import (
     HOLD_S,
+    LONGEST_S,
     Budget,
     Death,
     Heartbeats,
+    Limit,
     StartPlan,
+    Strain,
     decode_limit_s,
     plan_start,
 )
@@ -19,32 +22,72 @@ from edge_agent.supervise import (
 SECOND = 1_000_000_000
 
 
-def test_a_counter_that_stands_still_is_hung_after_its_limit() -> None:
-    """A thread that is observed but does not progress is named once its limit has passed."""
-    hearts = Heartbeats({"ears": 2, "scribe": 10})
-    for second in range(6):
-        hearts.observe("ears", 7, second * SECOND)
-        hearts.observe("scribe", second, second * SECOND)
-    assert hearts.hung(2 * SECOND) == ()
-    assert hearts.hung(5 * SECOND) == ("ears",)
-    assert hearts.age_s("ears", 5 * SECOND) == 5
-    assert hearts.age_s("nobody", 5 * SECOND) == 0
+LIMIT = Limit(idle_s=5, busy_s=12)
+IDLE = Strain()
+AT_WORK = Strain(worked_s=0.9)
+STARVED = Strain(worked_s=0.01, excused_s=1.0)
+
+
+def seconds_until_hung(*strains: Strain, longest: int = 200) -> int:
+    """Looks once a second at a counter that stands still; the last strain goes on for ever. 0: never hung."""
+    hearts = Heartbeats()
+    hearts.look("scribe", 7, passed_s=0, strain=IDLE, limit=LIMIT)
+    for second in range(1, longest):
+        strain = strains[min(second, len(strains)) - 1]
+        if hearts.look("scribe", 7, passed_s=1.0, strain=strain, limit=LIMIT):
+            return second
+    return 0
+
+
+def test_who_neither_moves_nor_works_is_hung_soon() -> None:
+    """A thread that waits for what does not come is named right after its limit."""
+    assert seconds_until_hung(IDLE) == 6
+
+
+def test_who_works_without_an_end_is_hung_later() -> None:
+    """A decode may take its time, but not all time; a hang after some work is noticed as a hang."""
+    assert seconds_until_hung(AT_WORK) == 13
+    assert seconds_until_hung(AT_WORK, AT_WORK, IDLE) == 8
+
+
+def test_who_waits_for_a_cpu_or_the_disk_is_slow_not_hung() -> None:
+    """On a machine so busy that one second of work takes thirty, only the last limit of all remains."""
+    assert seconds_until_hung(STARVED) == int(LONGEST_S) + 1
+    assert seconds_until_hung(*[STARVED] * 20, IDLE) == 26
+
+
+def test_where_the_kernel_tells_nothing_the_limits_are_wider() -> None:
+    """Idle or starved cannot be told apart there."""
+    assert seconds_until_hung(Strain(known=False)) == 16
 
 
 def test_progress_revives_it() -> None:
-    """One step of progress clears the finding."""
-    hearts = Heartbeats({"ears": 2})
-    hearts.observe("ears", 1, 0)
-    assert hearts.hung(3 * SECOND) == ("ears",)
-    hearts.observe("ears", 2, 3 * SECOND)
-    assert hearts.hung(4 * SECOND) == ()
+    """One step of progress, or an end, and it begins anew."""
+    hearts = Heartbeats()
+    for second in range(60):
+        assert not hearts.look("ears", second // 5, passed_s=1.0, strain=IDLE, limit=LIMIT)
+    hearts.forget("ears")
+    assert not hearts.look("ears", 11, passed_s=100.0, strain=IDLE, limit=LIMIT)
+
+
+@given(
+    st.lists(
+        st.builds(Strain, worked_s=st.floats(0, 4), excused_s=st.floats(0, 4), known=st.booleans()),
+        max_size=120,
+    )
+)
+def test_nothing_hangs_before_its_limit_and_everything_after_the_last(strains: list[Strain]) -> None:
+    """Whatever the kernel tells: never sooner than the shortest limit, always by the longest."""
+    found = seconds_until_hung(*strains, IDLE)
+    assert LIMIT.idle_s < found <= LONGEST_S + 1
 
 
 def test_a_slow_profile_may_decode_for_longer() -> None:
     """The limit of a decode comes from what the profile promises; fast machines are not waited for."""
-    assert decode_limit_s(0.1) == 20
-    assert decode_limit_s(0.4) == pytest.approx(36)
-    assert decode_limit_s(1.0) == 90
+    assert decode_limit_s(0.4, stepwise=True) == 6
+    assert decode_limit_s(1.0, stepwise=True) == 15
+    assert decode_limit_s(0.1, stepwise=False) == 20
+    assert decode_limit_s(0.4, stepwise=False) == pytest.approx(36)
 
 
 @given(st.lists(st.integers(0, 600), min_size=1, max_size=60))
