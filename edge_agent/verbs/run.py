@@ -226,6 +226,7 @@ def _listen(
     from edge_agent.audio.open import open_source
     from edge_agent.clock import SystemClock
     from edge_agent.config import device_id
+    from edge_agent.describe import name_threads
 
     clock = SystemClock()
     source, *more = (
@@ -244,7 +245,8 @@ def _listen(
         report_path=runtime_dir() / "health.json",
         clock=clock,
     )
-    agent.start()
+    with patience(_OPEN_S):
+        agent.start()
     profile, named = recogniser.choice.profile.name, ", ".join(config.audio.sources)
     _log.info("listening", extra={"source": named, "profile": profile, "model": recogniser.model_name})
     notify(READY="1", STATUS=f"listening to {named} with {profile}, {recogniser.model_name}")
