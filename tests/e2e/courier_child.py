@@ -1,7 +1,8 @@
 """A small agent for fault tests: commits finals one after the other and delivers them, until it is killed.
 
 Begins with a line on its standard input: a run of many kills has the next one imported and waiting. Prints
-the id of each final after its commit. Arguments: outbox path, broker URL, pause between finals in seconds.
+the id of each final after its commit. Arguments: outbox path, broker URL, pause between finals in seconds,
+keepalive in seconds.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from edge_agent.mqtt.wire import Topics
 from edge_agent.outbox.store import Outbox
 
 
-def main(path: str, url: str, pause_s: str) -> None:
+def main(path: str, url: str, pause_s: str, keepalive_s: str = "30") -> None:
     """Commit and deliver for ever."""
     sys.stdin.readline()
     clock = SystemClock()
     outbox = Outbox(Path(path), clock=clock)
-    courier = Courier(MqttSettings(url=url), Topics("edge", "child"), outbox, clock=clock, boot_id="b")
+    settings = MqttSettings(url=url, keepalive_s=int(keepalive_s))
+    courier = Courier(settings, Topics("edge", "child"), outbox, clock=clock, boot_id="b")
     courier.start()
     while courier.alive:
         new = uuid7(clock.utc_ms())

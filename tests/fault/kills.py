@@ -89,11 +89,11 @@ def kill_9_run(
                 _one_life(broker, child, committed, chance.uniform(0.0, life_s), breaks)
         finally:
             end_child(following)
-        _drain(broker, path)
-        stored = _stored(path)
+        drain(broker, path)
+        stored = stored_in(path)
         with contextlib.suppress(AssertionError):  # the verdict is in the books
             wait_until(lambda: len({m.body["seq"] for m in subscriber.heard}) >= len(stored), 10)
-        return _books(committed, stored, subscriber)
+        return books_of(committed, stored, subscriber)
 
 
 def _one_life(
@@ -121,7 +121,8 @@ def _one_life(
         broker.start()
 
 
-def _drain(broker: PrivateBroker, path: Path) -> None:
+def drain(broker: PrivateBroker, path: Path) -> None:
+    """What the last agent left goes out."""
     outbox = Outbox(path, clock=CLOCK)
     courier = Courier(
         MqttSettings(url=broker.url), wire.Topics("edge", "child"), outbox, clock=CLOCK, boot_id="b"
@@ -135,7 +136,8 @@ def _drain(broker: PrivateBroker, path: Path) -> None:
         outbox.close()
 
 
-def _books(committed: list[str], stored: dict[int, str], subscriber: Subscriber) -> Counter[str]:
+def books_of(committed: list[str], stored: dict[int, str], subscriber: Subscriber) -> Counter[str]:
+    """What was announced, what is on disk and what arrived, compared."""
     bytes_of: dict[str, set[bytes]] = {}
     for message in subscriber.heard:
         bytes_of.setdefault(message.body["id"], set()).add(message.payload)
@@ -149,7 +151,8 @@ def _books(committed: list[str], stored: dict[int, str], subscriber: Subscriber)
     )
 
 
-def _stored(path: Path) -> dict[int, str]:
+def stored_in(path: Path) -> dict[int, str]:
+    """Seq and id of all rows."""
     database = Database(path, read_only=True)
     try:
         return {row.seq: row.id for row, _ in database.all_rows()}

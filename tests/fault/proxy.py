@@ -37,26 +37,27 @@ MOBILE = Link("3G", delay_s=0.1, jitter_s=0.01)
 
 
 class Proxy:
-    """Context manager; listens on `port` of 127.0.0.1 and forwards to another.
+    """Context manager; listens on `port` of an address of this machine and forwards to another of 127.0.0.1.
 
     `state` may be set at any time: "open"; "offline": connections are reset, new ones too; "silent":
     connections are accepted and kept, and nothing is forwarded.
     """
 
-    def __init__(self, to_port: int, link: Link, seed: int = 0) -> None:
+    def __init__(self, to_port: int, link: Link, seed: int = 0, *, host: str = "127.0.0.1") -> None:
         self.connections = self.reset_connections = 0
         self._to, self._link, self._dice = to_port, link, random.Random(seed)
         self._state: State = "open"
         self._ends: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((host, 0))
+        self._host = host
         self.port: int = self._listener.getsockname()[1]
 
     @property
     def url(self) -> str:
         """For the agent."""
-        return f"mqtt://127.0.0.1:{self.port}"
+        return f"mqtt://{self._host}:{self.port}"
 
     def __enter__(self) -> Proxy:
         self._start(self._accept)
