@@ -3,9 +3,47 @@
 #   ./provisioning/test.sh             what every change must pass (linters, types, unit to end-to-end tests)
 #   ./provisioning/test.sh slow        the tests that take minutes
 #   ./provisioning/test.sh faults      the fault bench; writes tests/fault/RESULTS.md
+#   ./provisioning/test.sh systemd     the service and its package under a real systemd: hangs, kills, lost
+#                                      microphones, full disks, overload, installation; root needed, half an hour;
+#                                      writes tests/systemd/RESULTS.md
 #   ./provisioning/test.sh peers       comparisons with other software
 #   ./provisioning/test.sh PYTEST-ARGUMENTS...
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+
+# What only the long suites need: COMMAND-OR-FILE PACKAGE, those that are missing.
+missing_for_long_suites() {
+    local thing package
+    while read -r thing package; do
+        command -v "$thing" >/dev/null 2>&1 || [ -e "$thing" ] || compgen -G "$thing" >/dev/null || echo "$package"
+    done <<END
+systemd-nspawn systemd-container
+/lib/systemd/systemd systemd-sysv
+systemd-analyze systemd
+debootstrap debootstrap
+strace strace
+/usr/lib/*/faketime/libfaketimeMT.so.1 faketime
+ip iproute2
+tc iproute2
+nft nftables
+mkfs.ext4 e2fsprogs
+mkfs.xfs xfsprogs
+readelf binutils
+unshare util-linux
+END
+}
+
+# Of the package lists of the system; without root those tests say what they lack and are skipped.
+prepare_long_suite() {
+    local packages
+    mapfile -t packages < <(missing_for_long_suites | sort -u)
+    [ ${#packages[@]} -gt 0 ] || return 0
+    if [ "$(id -u)" = 0 ]; then
+        install_packages "${packages[@]}"
+    else
+        step "not root: tests that break a whole system are skipped; some need, too: apt-get install ${packages[*]}"
+    fi
+}
+
 set_up cpu,alsa,bench,dev 1 whisper-base whisper-tiny.en
 cd "$repository"
 PATH="$venv/bin:$PATH"
@@ -13,7 +51,15 @@ case "${1:-}" in
     slow | peers | soak | faults)
         mark=$1
         shift
+        prepare_long_suite
         exec pytest -m "$mark" "$@"
+        ;;
+    systemd)
+        shift
+        prepare_long_suite
+        export EDGE_AGENT_RECORD=1
+        exec pytest -m "slow or not slow" tests/systemd tests/e2e/test_deb.py tests/e2e/test_unplug_cycles.py \
+            tests/e2e/test_doctor.py "$@"
         ;;
     "")
         step "ruff" && ruff check . && ruff format --check .

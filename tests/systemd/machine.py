@@ -1,7 +1,7 @@
 """A machine whose first process is a real systemd: a container over the running root, which stays as it is.
 
-An overlay on a tmpfs takes all writes; the checkout, its Python environment and the models are bound in read
-only. The network is the host's, so that a broker on loopback serves both.
+An overlay on a tmpfs takes all writes; the checkout, its Python (from wherever it was installed) and the
+models are bound in read only. The network is the host's, so that a broker on loopback serves both.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from edge_agent.verbs.common import models_dir
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _SHIM = """#!/bin/sh
-exec env PYTHONPATH=/opt/checkout PYTHONDONTWRITEBYTECODE=1 /opt/venv/bin/python -m edge_agent "$@"
+export PYTHONPATH=/opt/checkout PYTHONDONTWRITEBYTECODE=1 {environment}
+exec /opt/venv/bin/python -m edge_agent "$@"
 """
 _TARGET = """[Unit]
 Description=Test
@@ -45,9 +46,31 @@ def missing() -> str:
             return f"{command} is missing (apt install {package})"
     if not Path("/lib/systemd/systemd").exists():
         return "this root has no systemd to boot (apt install systemd-sysv)"
-    if not str(Path(sys.executable).resolve()).startswith(("/usr/", "/opt/")):
-        return f"the interpreter {Path(sys.executable).resolve()} is not one that the container would see"
     return ""
+
+
+class _Python:
+    """This interpreter and its packages, as a service sees them that may not look into anybody's home."""
+
+    def __init__(self) -> None:
+        base = Path(sys.base_prefix).resolve()
+        visible = base == Path("/usr")
+        self.home = base if visible else Path("/opt/python")
+        self.binds = {} if visible else {str(base): str(self.home)}
+        self.binds[str(Path(sys.prefix) / "lib")] = "/opt/venv/lib"
+        self.name = Path(sys.executable).resolve().name
+        # A Python that was built with a library of its own names the place where that was.
+        self.environment = "" if visible else f"LD_LIBRARY_PATH={self.home}/lib"
+
+    def furnish(self, root: Path) -> None:
+        """A virtual environment of links at /opt/venv; its packages are bound in."""
+        place = root / "opt/venv"
+        (place / "bin").mkdir(parents=True)
+        (place / "lib").mkdir()
+        (place / "pyvenv.cfg").write_text(
+            f"home = {self.home}/bin\ninclude-system-site-packages = false\n", encoding="utf-8"
+        )
+        (place / "bin/python").symlink_to(self.home / "bin" / self.name)
 
 
 class Machine:
@@ -75,6 +98,7 @@ class Machine:
         self._place, self._config, self._start = place, config, start
         self._drop_in, self._files = drop_in, files or {}
         self._installed = installed
+        self._python = _Python()
         self.root = place / "root" if installed is None else installed
         self.booted_s = 0.0
         """Seconds from the start of the first process until it answered."""
@@ -185,9 +209,12 @@ class Machine:
         wants = "systemd-journald.service" + (" edge-agent.service" if self._start else "")
         self._write("etc/systemd/system/edge-test.target", _TARGET.format(wants=wants))
         self._write("etc/machine-id", "")
-        self._write("usr/bin/edge-agent", _SHIM, mode=0o755)
+        self._python.furnish(self.root)
+        environment = self._python.environment
+        self._write("usr/bin/edge-agent", _SHIM.format(environment=environment), mode=0o755)
         self._write("etc/edge-agent/agent.toml", self._config)
-        drop_in = f"[Service]\nEnvironment=EDGE_AGENT_MODELS=/opt/models\n{self._drop_in}"
+        given = f"EDGE_AGENT_MODELS=/opt/models {environment}".strip()
+        drop_in = f"[Service]\nEnvironment={given}\n{self._drop_in}"
         self._write("etc/systemd/system/edge-agent.service.d/test.conf", drop_in)
         # A journal in memory that every test starts empty.
         self._write("etc/systemd/journald.conf.d/test.conf", "[Journal]\nStorage=volatile\n")
@@ -205,7 +232,9 @@ class Machine:
     def _boot(self) -> None:
         self.began = time.monotonic()
         log = (self._place / "console.log").open("wb")
-        binds = {sys.prefix: "/opt/venv", str(REPOSITORY): "/opt/checkout", str(models_dir()): "/opt/models"}
+        binds = {str(REPOSITORY): "/opt/checkout", str(models_dir()): "/opt/models"}
+        if self._installed is None:
+            binds |= self._python.binds
         self._nspawn = subprocess.Popen(
             [
                 "systemd-nspawn",
