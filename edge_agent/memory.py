@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 
 
-def rss_bytes() -> int:
-    """Resident memory of this process."""
-    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+def rss_bytes(pid: int | None = None) -> int:
+    """Resident memory of a process, this one when none is named."""
+    pages = Path(f"/proc/{pid or 'self'}/statm").read_text(encoding="ascii").split()[1]
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -221,12 +221,12 @@ def summary(figures: LiveFigures) -> dict[str, float | int | None]:
         "audio_s": round(figures.audio_s, 1),
         "speech_s": round(figures.speech_s, 1),
         "silence_ms": figures.silence_ms,
-        "final_beyond_silence_p50_ms": _percentile(beyond, 0.5),
-        "final_beyond_silence_p95_ms": _percentile(beyond, 0.95),
-        "first_partial_p50_ms": _percentile(first, 0.5),
-        "first_partial_p95_ms": _percentile(first, 0.95),
-        "word_lag_p50_ms": _percentile(lags, 0.5),
-        "word_lag_p95_ms": _percentile(lags, 0.95),
+        "final_beyond_silence_p50_ms": percentile(beyond, 0.5),
+        "final_beyond_silence_p95_ms": percentile(beyond, 0.95),
+        "first_partial_p50_ms": percentile(first, 0.5),
+        "first_partial_p95_ms": percentile(first, 0.95),
+        "word_lag_p50_ms": percentile(lags, 0.5),
+        "word_lag_p95_ms": percentile(lags, 0.95),
         "stable_flicker": round(sum(one.stable_retracted for one in said) / max(1, count), 4),
         "tail_flicker": round(sum(one.tail_retracted for one in said) / max(1, count), 4),
         "finals_as_alone": round(sum(one.same_alone for one in said) / max(1, len(said)), 4),
@@ -237,7 +237,7 @@ def summary(figures: LiveFigures) -> dict[str, float | int | None]:
     }
 
 
-def _percentile(values: Sequence[float], share: float) -> float | None:
+def percentile(values: Sequence[float], share: float) -> float | None:
     """Nearest-rank percentile, rounded to a millisecond."""
     if not values:
         return None

@@ -15,9 +15,11 @@ from edge_agent.bench import measure, report
 from edge_agent.bench.clips import Clip, load_clips
 from edge_agent.bench.peer import NAME as FASTER_WHISPER
 from edge_agent.bench.peer import FasterWhisper
+from edge_agent.bench.wyoming import NAME as WYOMING
 from edge_agent.errors import UsageError
 from edge_agent.models.store import ModelStore
 from edge_agent.opening import Recogniser, Wish, open_recogniser, wanted_model
+from edge_agent.profile.choose import Choice
 from edge_agent.text.segments import said
 from edge_agent.types import SAMPLE_RATE_HZ, PcmFloat
 from edge_agent.verbs.bench_table import print_tables
@@ -37,9 +39,13 @@ Measure this device.
 With --live the recordings are played in real time through the whole agent and a private broker, and what a
 subscriber sees is measured: first partial, word lag, changes of mind, delay of the final, CPU, memory.
 
-With --against faster-whisper both sides decode the same recordings with the same model files, in turns, on
-the same cores. Loading models and reading files is not counted. Without FILES the bundled recordings are
-used; a folder stands for the recordings its manifest.jsonl names."""
+With --live --against wyoming the same recordings are spoken to a Wyoming server (wyoming-faster-whisper of
+PATH, or the one of --peer-url) through its public protocol, with --live --against faster-whisper decoded when
+the silence window is over; each peer's delay is counted from there, as ours.
+
+Without --live, with --against faster-whisper, both sides decode the same recordings with the same model
+files, in turns, on the same cores. Loading models and reading files is not counted. Without FILES the bundled
+recordings are used; a folder stands for the recordings its manifest.jsonl names."""
 
 _RUNS = {"latency": 3, "throughput": 3, "accuracy": 1}
 
@@ -68,7 +74,8 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--against", choices=[FASTER_WHISPER], help="measure this peer too")
+    parser.add_argument("--against", choices=[FASTER_WHISPER, WYOMING], help="measure this peer too")
+    parser.add_argument("--peer-url", metavar="tcp://HOST:PORT", help="the Wyoming server that runs already")
     parser.add_argument("--threads", type=_positive, metavar="N", help="CPUs to use (default: all allowed)")
     parser.add_argument(
         "--runs", type=_positive, metavar="N", help="times each is measured (default: 3, accuracy 1)"
@@ -97,6 +104,8 @@ def run(args: argparse.Namespace) -> int:
         from edge_agent.verbs import bench_live
 
         return bench_live.run(args, args.files or _samples())
+    if args.against == WYOMING:
+        raise UsageError("a Wyoming server is measured live", remedy="add --live")
     clips = load_clips(args.files or _samples(), language=args.language or "", manifest=args.references)
     if args.what == "accuracy":
         clips = [clip for clip in clips if clip.reference is not None]
@@ -190,21 +199,28 @@ def _ours(recogniser: Recogniser) -> measure.Transcribe:
     return transcribe
 
 
+def published(wish: Wish, choice: Choice) -> Path:
+    """The published files of the model that ours was made from.
+
+    Raises:
+        UsageError: they are not in the store.
+    """
+    name = wanted_model(wish, choice)
+    if Path(name).is_dir():
+        return Path(name)
+    store = ModelStore(models_dir())
+    if not store.has_source(name):
+        raise UsageError(
+            f"the published files of {name} are not in the store, only their prepared form",
+            remedy=f"fetch them with: edge-agent models pull {name}",
+        )
+    return store.source_dir(name)
+
+
 def _open_peer(wish: Wish, recogniser: Recogniser, args: argparse.Namespace, threads: int) -> FasterWhisper:
-    """The peer on the published files of the model that ours was made from."""
     engine = recogniser.choice.profile.engine
-    name = wanted_model(wish, recogniser.choice)
-    directory = Path(name)
-    if not directory.is_dir():
-        store = ModelStore(models_dir())
-        directory = store.source_dir(name)
-        if not store.has_source(name):
-            raise UsageError(
-                f"the published files of {name} are not in the store, only their prepared form",
-                remedy=f"fetch them with: edge-agent models pull {name}",
-            )
     return FasterWhisper(
-        directory,
+        published(wish, recogniser.choice),
         threads=threads,
         beam=args.peer_beam or 1,
         compute_type=engine.compute_type,
