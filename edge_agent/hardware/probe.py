@@ -14,6 +14,8 @@ import os
 import struct
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +32,10 @@ CUDA_TIMEOUT_S = 60.0
 """The first CUDA context on a cold machine: large libraries, and the driver may compile for a new card."""
 NVIDIA_SIGNS = ("dev/nvidiactl", "dev/nvhost-ctrl", "dev/nvgpu", "dev/dxg", "proc/driver/nvidia/version")
 MOST_CPUS = 4096
+FRESH_S = 60.0
+"""An answer of the driver holds for one start, which looks at the machine several times."""
+GIVEN_UP_S = 600.0
+"""A driver that did not answer is not asked again before: it may take all of its time-out each time."""
 
 
 def read(root: Path = LIVE_ROOT) -> RawFacts:
@@ -200,8 +206,23 @@ def _gpu_report(files: _Files, *, live: bool, signs: bool) -> str:
     if not live:
         return files.text("edge-agent-probe/nvidia-smi.xml") or files.text("edge-agent-probe/nvml.json")
     if signs or any(files.exists(name) for name in NVIDIA_SIGNS):
-        return ask_nvml()
+        return _lately(ask_nvml)
     return ""
+
+
+_ANSWERS: dict[Callable[[], str], tuple[float, str]] = {}
+
+
+def _lately(ask: Callable[[], str]) -> str:
+    """What was answered a moment ago, or what is answered now."""
+    now = time.monotonic()
+    if ask in _ANSWERS:
+        at, answer = _ANSWERS[ask]
+        if now - at < (GIVEN_UP_S if '"error"' in answer else FRESH_S):
+            return answer
+    answer = ask()
+    _ANSWERS[ask] = (time.monotonic(), answer)
+    return answer
 
 
 def _cuda_report(files: _Files, *, live: bool, asked: bool) -> str:

@@ -66,3 +66,29 @@ def test_affinity_of_this_process_counts() -> None:
         assert facts.device(probe.read()).usable_cpus <= 1.0
     finally:
         os.sched_setaffinity(0, before)
+
+
+def test_a_driver_is_asked_once_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine is looked at several times; waking its driver takes seconds and is done once."""
+    asked: list[float] = []
+
+    def ask() -> str:
+        asked.append(0.0)
+        return '{"error": "asleep"}' if len(asked) > 1 else '{"driver": "550"}'
+
+    now = [100.0]
+    monkeypatch.setattr(probe.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(probe, "NVIDIA_SIGNS", ("proc/cpuinfo",))  # as if it had one
+    monkeypatch.setattr(probe, "ask_nvml", ask)
+    monkeypatch.setattr(probe, "_ask_cuda_once", lambda: "{}")
+    for _ in range(5):
+        assert "550" in probe.read().gpu_report
+    assert len(asked) == 1
+    now[0] += probe.FRESH_S + 1
+    assert "asleep" in probe.read().gpu_report
+    now[0] += probe.FRESH_S + 1
+    assert "asleep" in probe.read().gpu_report
+    assert len(asked) == 2
+    now[0] += probe.GIVEN_UP_S
+    probe.read()
+    assert len(asked) == 3
