@@ -56,7 +56,7 @@ from edge_agent.watched import watched
 
 _log = logging.getLogger(__name__)
 
-_TRIM_INTERVAL_S = 30.0
+_TRIM_INTERVAL_S = 5.0
 _HEALTH_INTERVAL_S = 60.0
 _REPORT_INTERVAL_S = 5.0
 _SILENT_MICROPHONE_S = 30.0
@@ -222,7 +222,7 @@ class Agent:
         if self._live:
             self.relief.tick(now_ns)
         state, reasons = self._tell_state()
-        if now_ns >= self._next_trim_ns and self.scribe.work.wait_idle(0.0):
+        if now_ns >= self._next_trim_ns:
             self._next_trim_ns = now_ns + int(_TRIM_INTERVAL_S * 1e9)
             memory.give_back()
         if now_ns >= self._next_health_ns:

@@ -11,28 +11,48 @@ import statistics
 import tempfile
 import time
 import wave
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.audio.files import read_audio
 from edge_agent.mqtt.private_broker import PrivateBroker
+from edge_agent.types import SAMPLE_RATE_HZ
 from tests.benchmarks.results import machine, write_section
 from tests.broker import Subscriber, wait_until
+from tests.corpus import clips
 from tests.e2e.agent_process import AgentProcess
 
-SAMPLE = Path(__file__).resolve().parents[2] / "edge_agent/samples/find_a_way_out.flac"
 IDLE_S = 30.0
+SETS = ("en_read_kathleen", "en_read_ljspeech", "tel8k_en_asterisk", "en_noisy")
+PAUSE_S = 1.5
 
 
-def quiet_room(path: Path) -> Path:
-    """A minute of a quiet room: noise around -60 dBFS, so that nothing is skipped as digital silence."""
-    import numpy as np
+def room(seconds: float) -> NDArray[np.float32]:
+    """A quiet room, float32[samples]: noise around -60 dBFS, so that nothing is skipped as digital silence."""
+    noise = np.random.default_rng(3).standard_normal(round(seconds * SAMPLE_RATE_HZ))
+    return (noise * 0.001).astype(np.float32)
 
-    noise = (np.random.default_rng(3).standard_normal(60 * 16_000) * 30).astype("<i2")
+
+def write(path: Path, sounds: Sequence[NDArray[np.float32]]) -> Path:
+    """16 bit WAV: read without a decoder, as a microphone is."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
-        file.setframerate(16_000)
-        file.writeframes(noise.tobytes())
+        file.setframerate(SAMPLE_RATE_HZ)
+        for sound in sounds:
+            file.writeframes((np.clip(sound, -1, 1) * 32767).astype("<i2").tobytes())
     return path
+
+
+def talk(path: Path, utterances: int) -> Path:
+    """Recordings of several speakers, loud and noisy, long and short, each once, with a pause after each."""
+    found = [clip for clip in clips(language="en") if clip.set in SETS]
+    order = np.random.default_rng(1).permutation(len(found))[:utterances]
+    pause = room(PAUSE_S)
+    return write(path, [sound for index in order for sound in (read_audio(found[index].path), pause)])
 
 
 def rss_mb(pid: int) -> float:
@@ -74,7 +94,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, PrivateBroker() as broker:
         work = Path(folder)
-        quiet = f"file:{quiet_room(work / 'quiet.wav')}?loop=1"
+        quiet = f"file:{write(work / 'quiet.wav', [room(60)])}?loop=1"
         starts = [cold_start_s(work, broker, quiet, number) for number in range(arguments.runs)]
         with Subscriber(broker.port) as subscriber:
             with AgentProcess(work / "idle", *settings(broker, quiet)) as box:
@@ -85,7 +105,8 @@ def main() -> None:
                 idle_cpu = (cpu_s(box.process.pid) - used) / (time.monotonic() - began)
                 idle_mb = rss_mb(box.process.pid)
                 box.terminate()
-            with AgentProcess(work / "busy", *settings(broker, f"file:{SAMPLE}?loop=1")) as box:
+            spoken = f"file:{talk(work / 'talk.wav', arguments.utterances)}?loop=1"
+            with AgentProcess(work / "busy", *settings(broker, spoken)) as box:
                 wait_until(
                     lambda: len(subscriber.on("/transcript/final")) >= arguments.utterances,
                     10 * arguments.utterances,
