@@ -27,8 +27,8 @@ def few_arenas() -> None:
 def give_back() -> None:
     """Return freed pages to the system.
 
-    Decoding needs 30 to 70 MB for a moment, and the C library keeps them for the next time, in pieces that grow
-    over the hours. Asking it to keep none costs a fifth of the decoding time; giving back every few seconds
+    Decoding needs 30 to 70 MB for a moment, and the C library keeps them for the next time, more of them as
+    the hours pass. Asking it to keep none costs a fifth of the decoding time; giving back every few seconds
     costs 2 ms, and the next decode 8 ms of 100.
     """
     libc = ctypes.CDLL(None)

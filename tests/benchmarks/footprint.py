@@ -31,7 +31,7 @@ PAUSE_S = 1.5
 
 
 def room(seconds: float) -> NDArray[np.float32]:
-    """A quiet room, float32[samples]: noise around -60 dBFS, so that nothing is skipped as digital silence."""
+    """A quiet room, float32[samples]: noise around -60 dBFS; digital silence would be skipped."""
     noise = np.random.default_rng(3).standard_normal(round(seconds * SAMPLE_RATE_HZ))
     return (noise * 0.001).astype(np.float32)
 
