@@ -177,7 +177,12 @@ class Agent:
             watched(*parts, serving=lambda: self._recogniser, spares=spares, live=self._live), clock=clock
         )
         """Not started: a service does that, a bench need not."""
-        self.relief = Relief(self.scribe.work, spares, queue_limit_s=profile.limits.utterance_queue_s)
+        self.relief = Relief(
+            self.scribe.work,
+            spares,
+            queue_limit_s=profile.limits.utterance_queue_s,
+            promised_ms=profile.expect.p95_latency_ms,
+        )
         self._started_ns = clock.monotonic_ns()
         self._next_health_ns = self._next_report_ns = self._next_trim_ns = 0
         self._said: tuple[State, tuple[str, ...]] = ("online", ())
@@ -265,8 +270,8 @@ class Agent:
         elif self._live and not muted and self.cutter.level(0).zero_run_s > _SILENT_MICROPHONE_S:
             reasons.append("microphone: open but exactly silent; is it muted?")
         store = self.outbox.stats()
-        if store.state != "durable":
-            reasons.append(f"outbox: kept in memory only, {store.fault}")
+        if store.trouble:
+            reasons.append(f"outbox: {store.trouble}")
         link = self.courier.statistics()
         if link.refused:
             reasons.append(f"broker: {link.reason}")

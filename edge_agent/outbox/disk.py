@@ -104,6 +104,11 @@ class Disk:
         if not self._guest:
             self._ballast.take()
 
+    @property
+    def reserve_held(self) -> bool:
+        """Is that space there."""
+        return self._guest or self._ballast.held
+
     def close(self) -> None:
         """Write down what can be, and close."""
         if self.memory:
@@ -132,7 +137,10 @@ class Disk:
         if self._guest:
             return False
         if fault.kind == "full":
-            return self._ballast.release() or self._free_delivered()
+            if self._ballast.release():
+                _log.warning("the disk is full; the space held back for that is in use now")
+                return True
+            return self._free_delivered()
         if fault.kind == "corrupt":
             return self._replace(fault)
         if fault.kind != "busy":

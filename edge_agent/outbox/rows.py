@@ -73,6 +73,15 @@ class OutboxStats(Value, frozen=True):
     """Why `state` is "memory", in words; empty when durable."""
     corrupt_files: int
     """Stores that were set aside as corrupt since the start."""
+    reserve_held: bool = True
+    """The disk space held back for bad times is still there; False: the disk is full, or nearly."""
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the disk, in words; empty when nothing is."""
+        if self.state != "durable":
+            return f"kept in memory only, {self.fault}"
+        return "" if self.reserve_held else "the disk is full, the space held back for that is in use"
 
 
 class StoreFault(OutboxError):

@@ -240,7 +240,7 @@ class Outbox:
                 before = policy.expired_before(self._clock.utc_ms(), self._keep_delivered_h)
                 if self._disk.read(lambda db: db.has_delivered_before(before)):
                     self._disk.try_write(lambda db: db.delete_delivered_before(before))
-                self._disk.hold_ballast()
+            self._disk.hold_ballast()
 
     @property
     def last_seq(self) -> int:
@@ -270,6 +270,7 @@ class Outbox:
                 state="memory" if disk.fault else "durable",
                 fault=disk.fault,
                 corrupt_files=disk.corrupt_files,
+                reserve_held=disk.reserve_held,
             )
 
     def replay(self, *, since_utc_ms: int | None = None, from_seq: int | None = None) -> int:

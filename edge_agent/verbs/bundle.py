@@ -138,14 +138,15 @@ def _outbox() -> dict[str, Any]:
     import msgspec
 
     from edge_agent.clock import SystemClock
-    from edge_agent.outbox.store import Outbox
+    from edge_agent.outbox.store import look
 
     path = state_dir() / "outbox.sqlite3"
     if not path.exists():
         return {"exists": False}
-    store = Outbox(path, clock=SystemClock())
-    stats: dict[str, Any] = msgspec.to_builtins(store.stats())
-    store.close()
+    try:
+        stats: dict[str, Any] = msgspec.to_builtins(look(path, clock=SystemClock()))
+    except EdgeAgentError as error:
+        return {"error": str(error)}
     return stats
 
 

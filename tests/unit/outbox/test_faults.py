@@ -109,6 +109,25 @@ class TestFullDisk:
             assert drain(outbox) == [701]
             outbox.close()
 
+    def test_living_on_the_reserve_is_told_before_anything_goes_wrong(self, tmp_path: Path) -> None:
+        """The space held back keeps rows on a full disk; that it is in use is told, until it is back."""
+        with small_disk(tmp_path / "disk", "4m") as folder:
+            outbox = Outbox(folder / "outbox.sqlite3", clock=CLOCK)
+            add(outbox, "before", size=2000)
+            assert outbox.stats().trouble == ""
+            _fill(folder / "neighbour")
+            for number in range(40):
+                add(outbox, f"during{number}", size=2000)
+            stats = outbox.stats()
+            assert (stats.state, stats.reserve_held) == ("durable", False)
+            assert "the disk is full" in stats.trouble
+            outbox.tend()
+            assert not outbox.stats().reserve_held
+            (folder / "neighbour").unlink()
+            outbox.tend()
+            assert outbox.stats().trouble == ""
+            outbox.close()
+
     def test_memory_is_bounded_and_what_it_loses_is_admitted(self, tmp_path: Path) -> None:
         """Over a thousand rows in memory, the oldest go, counted in one gap."""
         with small_disk(tmp_path / "disk", "1m") as folder:
