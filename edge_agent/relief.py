@@ -23,6 +23,7 @@ class Relief:
         work: where partials are paced and dropped utterances counted.
         spares: asked for the smaller model; None where the engine has no spares.
         queue_limit_s: of `work`.
+        promised_ms: how late a final may be on this machine.
         read: how the machine is doing.
     """
 
@@ -32,9 +33,11 @@ class Relief:
         spares: Spares | None,
         *,
         queue_limit_s: float,
+        promised_ms: float = 4000.0,
         read: Callable[[], Machine] = lambda: load.read(Path("/")),
     ) -> None:
-        self._work, self._spares, self._queue_limit_s, self._read = work, spares, queue_limit_s, read
+        self._work, self._spares, self._read = work, spares, read
+        self._queue_limit_s, self._promised_s = queue_limit_s, promised_ms / 1e3
         can_shrink = spares is not None and spares.smaller
         self._ladder = Ladder(tuple(step for step in STEPS if step != "smaller_model" or can_shrink))
         self._canary = None if spares is None else Canary(work, spares)
@@ -60,6 +63,8 @@ class Relief:
         facts = Load(
             queued_s=self._work.queued_s,
             queue_limit_s=self._queue_limit_s,
+            late_s=self._work.late_ms / 1e3,
+            promised_s=self._promised_s,
             busy_share=self._busy_share(now_ns),
             cpu_pressure=self.machine.cpu_pressure,
             memory_pressure=self.machine.memory_pressure,

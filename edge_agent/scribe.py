@@ -286,6 +286,7 @@ class Scribe:
         )
         self._counts["finals"] += 1
         self._totals.append(latency.total)
+        self.work.told(latency.queue + latency.decode)
         self._streams.setdefault(utterance.channel, _Stream()).add(latency.total)
         self._decodes.append(latency.decode)
 

@@ -17,6 +17,7 @@ from edge_agent.types import Gap, GapCause, Utterance, Value
 
 _WAIT_S = 0.5
 _ERRAND_PATIENCE_S = 5.0
+_LATE_NS = 20_000_000_000
 
 
 class Arrived(Value, frozen=True):
@@ -68,6 +69,7 @@ class Work:
         self._queued_s = 0.0
         self.dropped = 0
         """Utterances that became gaps because too much waited."""
+        self._late: deque[tuple[int, float]] = deque(maxlen=2)
         self._errands: deque[tuple[int, Errand]] = deque()
         self._speaking: set[int] = set()
         self._taken: Piece | None = None
@@ -148,11 +150,22 @@ class Work:
             self._taken = None
             return mine
 
+    def told(self, late_ms: float) -> None:
+        """A final was committed so long after its end had been declared."""
+        self._late.append((self._clock.monotonic_ns(), late_ms))
+
     def growing(self, channel: int) -> Growing | None:
         """What was told of the open utterance of a channel."""
         return self._partials.growing(channel)
 
     # The main thread's side.
+
+    @property
+    def late_ms(self) -> float:
+        """How late the last two finals were, the less late of them; 0 when one of them is long ago."""
+        since_ns = self._clock.monotonic_ns() - _LATE_NS
+        last = [late_ms for at_ns, late_ms in self._late.copy() if at_ns > since_ns]
+        return min(last) if len(last) == self._late.maxlen else 0.0
 
     def set_partials(self, config: PartialConfig) -> None:
         """Tell partials so from the next utterance on; a recording fed faster than real time tells none."""

@@ -80,3 +80,19 @@ def test_the_engines_share_of_the_time_is_what_it_spent(monkeypatch: Any) -> Non
         relief.tick(second * SECOND)
     assert "other work takes the CPU" in relief.reason
     assert np.isfinite(spares.spent_s)
+
+
+def test_finals_that_break_the_promise_shed_partials() -> None:
+    """Two late finals in a row are trouble, with words that say so; one may have been hard to hear."""
+    work, relief, _ = made(None, Machine())
+    work.told(5_000)
+    for second in range(5):
+        relief.tick(second * SECOND)
+    assert relief.step == "full"
+    work.told(6_000)
+    for second in range(5, 10):
+        relief.tick(second * SECOND)
+    assert (relief.step, relief.reason) == (
+        "partials_wide",
+        "finals come 5.0 s late: partials come more rarely",
+    )

@@ -56,6 +56,14 @@ def test_it_comes_back_a_step_each_half_minute_of_calm() -> None:
     assert [steps.index(step) for step in ("partials_wide", "full")] == [30, 60]
 
 
+def test_other_work_that_leaves_enough_is_calm() -> None:
+    """A job that takes all CPUs for hours at a low priority does not keep the partials away for hours."""
+    ladder = Ladder()
+    feed(ladder, BEHIND, 0, 7)
+    assert set(feed(ladder, Load(cpu_pressure=95, busy_share=0.5), 7, 60)) == {"partials_off"}
+    assert feed(ladder, Load(cpu_pressure=95, busy_share=0.2), 67, 62)[-1] == "full"
+
+
 def test_a_step_up_that_is_regretted_takes_twice_the_calm() -> None:
     """A machine that just cannot do more is not tried every half minute."""
     ladder = Ladder()
@@ -83,6 +91,7 @@ def test_without_a_smaller_model_that_step_is_left_out() -> None:
         (Load(memory_pressure=20, available_mb=500), "memory"),
         (Load(temperature_c=96, hot_c=95), "96 °C"),
         (Load(cpu_pressure=90, busy_share=0.9), "CPU"),
+        (Load(late_s=2, promised_s=1.5), "2.0 s late"),
     ],
 )
 def test_each_kind_of_trouble_has_its_words(load: Load, word: str) -> None:
@@ -99,6 +108,7 @@ def test_each_kind_of_trouble_has_its_words(load: Load, word: str) -> None:
         Load(busy_share=1.0),
         Load(temperature_c=89, hot_c=95),
         Load(throttled=4),
+        Load(late_s=1.4, promised_s=1.5),
     ],
 )
 def test_what_is_no_trouble(load: Load) -> None:
