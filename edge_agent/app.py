@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -192,15 +192,17 @@ class Agent:
             site = ledger.origin.site
             ledger.origin = msgspec.structs.replace(origin(config, device_id, now), site=site)
             self._events.say("profile_changed", profile=now.choice.profile.name)
-            self.courier.set_info(info_facts(now))
+            self.tell_info()
 
         if spares is not None:
             spares.on_change = changed
+        self.more_info: Callable[[], Mapping[str, object]] = dict
+        """Told in `up/info` beside our own facts."""
 
     def start(self) -> None:
         """Warm the engine, start the threads from the outbox backwards, then say `online`."""
         self._ledger.admit_interrupted()
-        self.courier.set_info(info_facts(self._recogniser))
+        self.tell_info()
         (self._recogniser.engine if self._spares is None else self._spares).warm_up()
         self.control.start()
         self._tell_state()
@@ -209,6 +211,14 @@ class Agent:
         self.ears.start()
         self.courier.start()
         name_threads()
+
+    def tell_info(self) -> None:
+        """Publish `up/info` anew. Any thread."""
+        self.courier.set_info({**info_facts(self._recogniser), **self.more_info()})
+
+    def hear(self, on_final: Callable[[Utterance, Hypothesis], None]) -> None:
+        """Tell this one of each final too, on the scribe's thread."""
+        self._ledger.on_final = on_final
 
     @property
     def ended(self) -> bool:

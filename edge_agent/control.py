@@ -23,7 +23,7 @@ from edge_agent.mqtt.bridges import Bridges, Tell
 from edge_agent.mqtt.events import Message
 from edge_agent.mqtt.gate import Gate, Moment
 from edge_agent.mutes import Mutes
-from edge_agent.remote import Reply, Standing, effective, merge
+from edge_agent.remote import Beside, Reply, Standing, effective, merge
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +71,10 @@ class Control:
         """What the parts were started with: holds for what takes a restart."""
         self._config = self._running
         self._pending: tuple[str, ...] = ()
+        self.on_config: Callable[[Config], None] = lambda _config: None
+        """Told of each configuration that is taken over."""
+        self.beside: Callable[[], Beside] = Beside
+        """Asked for each `up/config`."""
 
     @property
     def muted(self) -> tuple[str, ...]:
@@ -293,6 +297,7 @@ class Control:
         judged = desired.judge(self._base, document, merge)
         self._pending = self._hands.apply(judged.config)
         self._config, self._rejected = judged.config, judged.rejected
+        self.on_config(judged.config)
         kept = self._store.change(version=document.version, values=document.values)
         if not kept:
             self._rejected = (*self._rejected, ("desired", "in force until the restart: not written to disk"))
@@ -305,15 +310,20 @@ class Control:
             },
         )
 
+    def report_soon(self) -> None:
+        """Publish `up/config` anew at the next tick. Any thread."""
+        self._later.put(self._report)
+
     def _report(self, refused: tuple[str, str] | None = None) -> None:
         """`up/config`: what is in force, what waits for a restart, what was refused and why."""
         now, before = _values(self._config), _values(self._running)
         values = {key: (before if key in self._pending else now)[key] for key in desired.ALLOWED}
+        beside = self.beside()
         body = wire.encode_config(
             version=self._store.value.version,
-            reported=desired.nested(values),
-            pending=self._pending,
-            rejected=self._rejected if refused is None else (*self._rejected, refused),
+            reported=desired.nested({**values, **beside.values}),
+            pending=(*self._pending, *beside.pending),
+            rejected=(*self._rejected, *beside.rejected, *(() if refused is None else (refused,))),
         )
         self._keep(self._topics.config, body)
 

@@ -33,7 +33,7 @@ class Ledger:
         self._outbox, self._courier, self._clock = outbox, courier, clock
         self.origin = origin
         """Written into each transcript; may change between two."""
-        self._on_final = on_final
+        self.on_final = on_final
 
     def final(self, utterance: Utterance, hypothesis: Hypothesis, latency: Latency, revision: int) -> str:
         """Commit a final; answers why it was rejected, or an empty string."""
@@ -46,8 +46,8 @@ class Ledger:
                 self._outbox.forget(utterance.id)
                 return said.rejected  # nobody was told of it
             flags, words = (*flags, f"rejected:{said.rejected}"), ()
-        if self._on_final is not None:
-            self._on_final(utterance, hypothesis)
+        if self.on_final is not None:
+            self.on_final(utterance, hypothesis)
         clean = msgspec.structs.replace(hypothesis, text=said.text, words=words)
         seq = self._outbox.append(
             id=utterance.id,

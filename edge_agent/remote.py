@@ -86,6 +86,15 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     models_dir: Path
 
 
+class Beside(msgspec.Struct, frozen=True, kw_only=True):
+    """What other parts add to `up/config`."""
+
+    values: dict[str, object] = msgspec.field(default_factory=dict)
+    """Key -> what is in force, where that is not simply the configuration."""
+    pending: tuple[str, ...] = ()
+    rejected: tuple[tuple[str, str], ...] = ()
+
+
 def effective(base: Config, remote: Remote) -> desired.Judged:
     """The configuration file's values with those set from afar over them; bad ones are named."""
     document = desired.sort_out(remote.version, remote.values)

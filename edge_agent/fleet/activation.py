@@ -76,6 +76,11 @@ def want(state: Activation, wanted: Target) -> Activation:
     return msgspec.structs.replace(state, phase="staging", candidate=wanted, reason="")
 
 
+def dropped(state: Activation) -> Activation:
+    """Nothing is wanted from afar any more: what serves goes on serving."""
+    return msgspec.structs.replace(state, phase="idle", candidate=None, reason="")
+
+
 def delayed(state: Activation, why: str) -> Activation:
     """It cannot be had now; it is asked for again later."""
     return msgspec.structs.replace(state, phase="staging", reason=why)

@@ -140,11 +140,12 @@ def _open(
 ) -> Spares | None:
     """A recogniser; under a service manager wait until one can be opened. None: told to stop meanwhile."""
     from edge_agent.clock import SystemClock
+    from edge_agent.entrance import at_start
     from edge_agent.meaning import wish_of
     from edge_agent.opening import has_smaller, open_recogniser
     from edge_agent.spare import Spares
 
-    wish = wish_of(config, models_dir())
+    wish = at_start(config, state, wish_of(config, models_dir()), starts.ended_badly)
     opened: list[Spares] = []
 
     def attempt() -> str:
@@ -227,6 +228,8 @@ def _listen(
     from edge_agent.clock import SystemClock
     from edge_agent.config import device_id
     from edge_agent.describe import name_threads
+    from edge_agent.entrance import attend
+    from edge_agent.meaning import wish_of
 
     clock = SystemClock()
     source, *more = (
@@ -245,6 +248,7 @@ def _listen(
         report_path=runtime_dir() / "health.json",
         clock=clock,
     )
+    steward = attend(agent, config, state, spares=spares, wish=wish_of(config, models_dir()))
     with patience(_OPEN_S):
         agent.start()
     profile, named = recogniser.choice.profile.name, ", ".join(config.audio.sources)
@@ -252,6 +256,8 @@ def _listen(
     notify(READY="1", STATUS=f"listening to {named} with {profile}, {recogniser.model_name}")
     hung: tuple[str, ...] = ()
     agent.vigil.start(partial(notify, WATCHDOG="1"), partial(_end_now, starts))
+    if steward is not None:
+        steward.start()
     name_threads()
     try:
         code, hung = _watch(agent, stop)
@@ -259,6 +265,8 @@ def _listen(
         if not hung:
             agent.vigil.stop()
         notify(STOPPING="1", STATUS="finishing what was said")
+        if steward is not None and not hung:
+            steward.stop()
         # What hangs would only use up the time that the restart needs.
         agent.stop(_ABANDON_S if hung else _STOP_S)
         if not hung:

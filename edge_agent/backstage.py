@@ -1,0 +1,235 @@
+"""What a new model needs done before it serves, in processes of their own: `python -m edge_agent.backstage`.
+
+Fetching, unpacking and the first decode of a file that came from outside may crash, hang or take all memory:
+here that costs a child. One job as JSON on stdin, one answer as JSON on the last line of stdout.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+from contextlib import suppress
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge_agent.errors import EdgeAgentError, ModelError, NoMirror
+from edge_agent.fleet.bundle import Bundle, Target, read
+from edge_agent.fleet.judge import Measured
+from edge_agent.models.files import put_in_place, sync_file
+from edge_agent.models.prepare import prepare
+from edge_agent.models.store import ModelStore
+from edge_agent.opening import Wish, open_recogniser
+from edge_agent.selftest import WORDS, clip
+from edge_agent.types import DecodeOptions, PcmFloat, Value
+
+_log = logging.getLogger(__name__)
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_DOCUMENT = "bundle.json"
+_RUNS = 2
+"""Decodes of each recording; the faster one counts, the first also warms caches."""
+
+
+class Stage(Value, frozen=True, tag="stage"):
+    """Bring a signed bundle into the store and prepare it."""
+
+    target: Target
+    root_file: str
+    mirrors: tuple[str, ...]
+    models_dir: str
+    seen_dir: str
+
+
+class Rehearse(Value, frozen=True, tag="rehearse"):
+    """Recognise the golden recordings with a model."""
+
+    models_dir: str
+    model: str
+    """A name in the store; empty: the profile's own."""
+    golden_of: Target
+    """Whose recordings."""
+    profile: str
+    language: str | tuple[str, ...]
+
+
+class Answer(Value, frozen=True):
+    """What became of a job."""
+
+    error: str = ""
+    kind: str = ""
+    """Name of the error's class."""
+    bundle: Bundle | None = None
+    measured: Measured | None = None
+
+
+def stage(job: Stage) -> Bundle:
+    """Trust, fetch, adopt, prepare; any of it that is done already is not done again.
+
+    Raises:
+        EdgeAgentError: each step's own kind.
+    """
+    from edge_agent.fleet.fetch import check_disk, fetch
+    from edge_agent.fleet.mirrors import mirror
+    from edge_agent.fleet.trust import Trust
+
+    store, name = ModelStore(Path(job.models_dir)), job.target.store_name
+    mirrors = [mirror(place) for place in job.mirrors]
+    try:
+        bundle = Trust(Path(job.root_file), Path(job.seen_dir), mirrors).bundle(job.target)
+    except NoMirror:
+        if not is_staged(store, job.target):
+            raise
+        bundle = staged_bundle(store, job.target)  # the stick is gone, but everything is here
+    if not is_staged(store, job.target):
+        place = store.root / ".fleet" / name
+        check_disk(bundle, place)
+        fetch(bundle, mirrors, place, lambda *_: None)
+        _adopt(bundle, place, store)
+    if not store.has_prepared(name):
+        try:
+            prepare(name, store)
+        except ModelError as error:
+            _log.warning("%s", error)  # it is used as published
+    return bundle
+
+
+def is_staged(store: ModelStore, target: Target) -> bool:
+    """True when all files of a bundle are in the store, sound by size and time."""
+    try:
+        staged_bundle(store, target)
+        store.published_dir(target.store_name)
+    except EdgeAgentError:
+        return False
+    return True
+
+
+def staged_bundle(store: ModelStore, target: Target) -> Bundle:
+    """The signed document of a bundle in the store.
+
+    Raises:
+        EdgeAgentError: it is not there.
+    """
+    try:
+        document = (_papers(store, target) / _DOCUMENT).read_bytes()
+    except OSError as error:
+        raise ModelError(f"{target} is not in {store.root}", remedy="it is fetched again") from error
+    return read(document, target)
+
+
+def _papers(store: ModelStore, target: Target) -> Path:
+    """The document and the golden recordings, beside the model's own files."""
+    return store.root / target.store_name / "bundle"
+
+
+def _adopt(bundle: Bundle, place: Path, store: ModelStore) -> None:
+    """From the fetched files to the store; the document goes first, the model is there in one rename."""
+    papers = _papers(store, bundle.target)
+    ready = papers.with_name("bundle.partial")
+    shutil.rmtree(ready, ignore_errors=True)
+    ready.mkdir(parents=True)
+    for file in bundle.files:
+        if file.path.startswith("golden/"):
+            (ready / "golden").mkdir(exist_ok=True)
+            shutil.copyfile(place / file.path, ready / file.path)
+            sync_file(ready / file.path)
+    (ready / _DOCUMENT).write_bytes(msgspec.json.encode(bundle))
+    sync_file(ready / _DOCUMENT)
+    put_in_place(ready, papers)
+    shutil.rmtree(place / "golden", ignore_errors=True)
+    digests = {file.path: file.sha256 for file in bundle.files if not file.path.startswith("golden/")}
+    store.adopt(bundle.target.store_name, place, digests)
+
+
+def rehearse(job: Rehearse) -> Measured:
+    """Load a model as the service would, and measure it over the recordings.
+
+    Raises:
+        EdgeAgentError: it cannot be opened, or does not answer.
+    """
+    store = ModelStore(Path(job.models_dir))
+    bundle = staged_bundle(store, job.golden_of)
+    clips = _clips(bundle, _papers(store, job.golden_of))
+    if not clips:
+        raise ModelError(
+            f"{job.golden_of} has no golden recording", remedy="sign it with one that is in its language"
+        )
+    _forget_peak()
+    wish = Wish(models_dir=store.root, profile=job.profile, model=job.model, language=job.language, at_once=1)
+    recogniser = open_recogniser(wish)
+    recogniser.engine.warm_up()
+    worst = Measured(words=2.0, rtf=0.0, peak_mb=0.0)
+    for sound, text, language in clips:
+        options = DecodeOptions(language=language, beam=recogniser.options.beam)
+        spent_s, heard = float("inf"), ""
+        for _ in range(_RUNS):
+            began = time.process_time()
+            heard = recogniser.engine.transcribe(sound, options=options).text
+            spent_s = min(spent_s, time.process_time() - began)
+        words = share_of_words(text, heard)
+        if words < worst.words:
+            worst = msgspec.structs.replace(worst, words=words, heard=heard)
+        rtf = max(worst.rtf, spent_s / (len(sound) / 16_000))
+        worst = msgspec.structs.replace(worst, rtf=round(rtf, 4))
+    return msgspec.structs.replace(worst, peak_mb=_peak_mb())
+
+
+def _clips(bundle: Bundle, papers: Path) -> list[tuple[PcmFloat, str, str]]:
+    """(sound, text, language): the bundle's own, and ours where it knows English."""
+    from edge_agent.audio.files import read_audio
+
+    own = [(read_audio(papers / one.file), one.text, one.language) for one in bundle.golden]
+    if not bundle.languages or "en" in bundle.languages:
+        own.append((clip(), WORDS, "en"))
+    return own
+
+
+def share_of_words(expected: str, heard: str) -> float:
+    """Share of the expected words that were heard, in order; of Chinese and its kin, of the signs."""
+    wanted, found = _words(expected), _words(heard)
+    blocks = SequenceMatcher(a=wanted, b=found, autojunk=False).get_matching_blocks()
+    return sum(block.size for block in blocks) / max(1, len(wanted))
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[⺀-鿿぀-ヿ가-힯]|[^\W⺀-鿿぀-ヿ가-힯]+", text.lower())
+
+
+def _forget_peak() -> None:
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def _peak_mb() -> float:
+    """Of this process since `_forget_peak`."""
+    match = re.search(r"VmHWM:\s*([0-9]+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
+    return round(int(match[1]) / 1024, 1) if match else 0.0
+
+
+def main() -> int:
+    """One job."""
+    os.nice(10)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody waits for an orphan
+    with suppress(OSError):  # when memory runs out, this process is the one to go
+        Path("/proc/self/oom_score_adj").write_text("800", encoding="ascii")
+    job: Any = msgspec.json.decode(sys.stdin.buffer.read(), type=Stage | Rehearse)
+    try:
+        answer = Answer(bundle=stage(job)) if isinstance(job, Stage) else Answer(measured=rehearse(job))
+    except EdgeAgentError as error:
+        answer = Answer(error=str(error), kind=type(error).__name__)
+    sys.stdout.write("\n" + json.dumps(msgspec.to_builtins(answer), ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,390 @@
+"""The thread that brings signed models to serve: fetch, rehearse, swap between utterances, watch, decide.
+
+The rules are in `edge_agent.fleet`; what is dangerous happens in child processes; here the steps are made in
+order, each written down before it is taken.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from edge_agent import stagehand
+from edge_agent.backstage import Rehearse, Stage
+from edge_agent.clock import Clock
+from edge_agent.config import FleetSection
+from edge_agent.errors import EdgeAgentError, FleetError
+from edge_agent.fleet import activation, judge
+from edge_agent.fleet.activation import Activation
+from edge_agent.fleet.bundle import Bundle, Expect, Target
+from edge_agent.fleet.judge import Live, Measured, Promise, Watch
+from edge_agent.fleet.keep import Keep
+from edge_agent.health import load
+from edge_agent.opening import Recogniser, Wish, open_recogniser
+from edge_agent.spare import Opener, Spares
+from edge_agent.types import Hypothesis, Utterance
+from edge_agent.work import Work
+
+_log = logging.getLogger(__name__)
+
+STAGE_LIMIT_S = 6 * 3600.0
+REHEARSAL_LIMIT_S = 300.0
+SWAP_PATIENCE_S = 40.0
+"""A pause of the speakers comes within an utterance's longest length, or there is none."""
+BACK_PATIENCE_S = 8.0
+_ASK_AGAIN_S = (20.0, 60.0, 300.0)
+"""After a bundle could not be had: soon, then rarely."""
+_TRY_AGAIN_S = 600.0
+_LOOK_S = 1.0
+_KEPT_RTFS = 20
+_SPARE_MB = 150.0
+"""Left free when two models are kept in memory."""
+_NOT_BY_TRYING = frozenset({"ModelError", "DigestMismatch", "EngineLoadFailed", "BadOutput"})
+"""Faults of a rehearsal that the next one would meet again."""
+
+
+class Parts(Protocol):
+    """What it needs of the running agent."""
+
+    @property
+    def work(self) -> Work:
+        """Where errands for pauses go."""
+        ...
+
+    def counts(self) -> tuple[int, int, int]:
+        """Finals, rejected utterances, failed decodes, since the start."""
+        ...
+
+    def connected(self) -> bool:
+        """The broker is there."""
+        ...
+
+    def changed(self) -> None:
+        """Tell `up/info` and `up/config` anew. Any thread."""
+        ...
+
+
+class Steward:
+    """`start` and `stop` from the main thread; `want`, `heard`, `facts` from any.
+
+    Args:
+        keep: the state, as `started` left it.
+        spares: serves the current model.
+        parts: of the agent.
+        wish: what the configuration asks for, without the fleet.
+        fleet: the [fleet] table.
+        seen_dir: of the signed lists.
+        clock: monotonic time.
+    """
+
+    def __init__(
+        self,
+        keep: Keep,
+        *,
+        spares: Spares,
+        parts: Parts,
+        wish: Wish,
+        fleet: FleetSection,
+        seen_dir: Path,
+        clock: Clock,
+    ) -> None:
+        self._keep, self._spares, self._parts, self._wish = keep, spares, parts, wish
+        self._fleet, self._seen_dir, self._clock = fleet, seen_dir, clock
+        self._changed = threading.Condition()
+        self._stop = threading.Event()
+        self._ended = False
+        self._before: Recogniser | None = None
+        """The one that served before the trial, kept warm."""
+        self._failures = 0
+        self._expect = Expect()
+        self._rtfs: deque[float] = deque(maxlen=_KEPT_RTFS)
+        self.progress = 0
+        self._thread = threading.Thread(target=self._run, name="steward", daemon=True)
+
+    # -- any thread ---------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin with what is wanted, or go on with what was interrupted."""
+        self._thread.start()
+
+    def want(self, fleet: FleetSection) -> None:
+        """The configuration's [fleet] table has changed."""
+        with self._changed:
+            if fleet != self._fleet:
+                self._fleet = fleet
+                self._stop.set()  # whatever is being done for the one before
+                self._changed.notify_all()
+
+    def heard(self, utterance: Utterance, hypothesis: Hypothesis) -> None:
+        """A final; on the scribe's thread."""
+        if utterance.duration_s > 0:
+            self._rtfs.append(hypothesis.cost.total_ms / 1e3 / utterance.duration_s)
+
+    def stop(self, timeout_s: float = 3.0) -> None:
+        """End; a trial goes on after the next start."""
+        with self._changed:
+            self._ended = True
+            self._stop.set()
+            self._changed.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        if self._before is not None and not self._thread.is_alive():
+            self._before.engine.close()
+
+    @property
+    def wanted(self) -> Target | None:
+        """What the configuration names."""
+        fleet = self._fleet
+        if not (fleet.model and fleet.model_version):
+            return None
+        return Target(name=fleet.model, version=fleet.model_version)
+
+    def facts(self) -> Mapping[str, object]:
+        """For `up/info`."""
+        return {"fleet": activation.report(self._keep.value, self.wanted)}
+
+    # -- the thread ---------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while self._goes_on():
+                self.progress += 1
+                with suppress(stagehand.Stopped):
+                    self._rest(self._step())
+        except Exception:  # noqa: BLE001 - the top of a thread: recognition must not end with it
+            _log.exception("the steward ended; what serves goes on serving")
+
+    def _goes_on(self) -> bool:
+        with self._changed:
+            if not self._ended:
+                self._stop.clear()
+            return not self._ended
+
+    def _rest(self, seconds: float) -> None:
+        with self._changed:
+            self._changed.wait_for(self._stop.is_set, seconds)
+
+    def _step(self) -> float:
+        """One step of the way; answers how long to wait for the next."""
+        wanted, state = self.wanted, self._keep.value
+        if wanted is None:
+            self._write(activation.dropped(state))
+            return _TRY_AGAIN_S
+        if wanted != state.candidate:
+            self._write(activation.want(state, wanted))
+            if self._keep.value.candidate is None:
+                self._clean_up()
+                return _TRY_AGAIN_S
+        try:
+            return self._stage()
+        except FleetError as error:
+            return self._later(str(error))
+
+    def _stage(self) -> float:
+        candidate = self._keep.value.candidate
+        assert candidate is not None
+        job = Stage(
+            target=candidate,
+            root_file=self._fleet.root_file,
+            mirrors=self._fleet.mirrors,
+            models_dir=str(self._wish.models_dir),
+            seen_dir=str(self._seen_dir),
+        )
+        answer = stagehand.run(job, limit_s=STAGE_LIMIT_S, stop=self._stop)
+        if answer.bundle is None:
+            return self._later(answer.error)
+        self._failures = 0
+        return self._rehearse(candidate, answer.bundle)
+
+    def _later(self, why: str) -> float:
+        """It cannot be had now: say why, and ask again."""
+        wait_s = _ASK_AGAIN_S[min(self._failures, len(_ASK_AGAIN_S) - 1)]
+        self._failures += 1
+        _log.warning("the wanted model cannot be had", extra={"why": why})
+        self._write(activation.delayed(self._keep.value, why))
+        return wait_s
+
+    def _rehearse(self, candidate: Target, bundle: Bundle) -> float:
+        if not self._write(activation.rehearse(self._keep.value)):
+            return _TRY_AGAIN_S
+        if self._keep.value.phase != "rehearsing":
+            return _TRY_AGAIN_S
+        now, error, kind = self._measure(candidate, candidate.store_name)
+        if now is None:
+            return self._failed(f"in its rehearsal {error}", final=kind in _NOT_BY_TRYING)
+        current = self._keep.value.current
+        before, _, _ = self._measure(candidate, self._wish.model if current is None else current.store_name)
+        why = judge.rehearsal(now, before, self._promise(), bundle.expect)
+        _log.info("rehearsal", extra={"model": str(candidate), "why": why, "rtf": now.rtf, "mb": now.peak_mb})
+        if why:
+            return self._failed(why, final=True)
+        self._expect = bundle.expect
+        return self._trial(candidate, now)
+
+    def _measure(self, candidate: Target, model: str) -> tuple[Measured | None, str, str]:
+        job = Rehearse(
+            models_dir=str(self._wish.models_dir),
+            model=model,
+            golden_of=candidate,
+            profile=self._wish.profile,
+            language=self._wish.language,
+        )
+        answer = stagehand.run(job, limit_s=REHEARSAL_LIMIT_S, stop=self._stop)
+        return answer.measured, answer.error, answer.kind
+
+    def _promise(self) -> Promise:
+        profile = self._spares.recogniser.choice.profile
+        return Promise(rtf_max=profile.expect.rtf_max, ram_max_mb=profile.limits.ram_max_mb)
+
+    # -- the trial ----------------------------------------------------------------------------------------
+
+    def _trial(self, candidate: Target, measured: Measured) -> float:
+        before = self._live(self._parts.counts(), (0, 0, 0))
+        if not self._write(activation.try_out(self._keep.value)):
+            return self._failed("the disk does not take its state", final=False)
+        back = opener(self._wish, self._keep.value.current)
+        try:
+            ready = None
+            if load.read().available_mb > measured.peak_mb + _SPARE_MB:
+                ready = open_recogniser(named(self._wish, candidate))
+                ready.engine.warm_up()
+            self._before = self._swap(opener(self._wish, candidate), ready, SWAP_PATIENCE_S)
+        except EdgeAgentError as error:
+            self._back(back)
+            return self._failed(f"it cannot be opened: {error.cause}", final=False)
+        self._rtfs.clear()
+        try:
+            verdict = self._watch(before)
+        except stagehand.Stopped:
+            if not self._ended:
+                self._back(back)  # another one is wanted
+                self._write(activation.failed(self._keep.value, "another one is wanted", final=False))
+            raise
+        if verdict.why:
+            self._back(back)
+            return self._failed(verdict.why, final=verdict.final)
+        self._write(activation.passed(self._keep.value))
+        _log.info("a new model serves", extra={"model": str(candidate)})
+        if self._before is not None:
+            self._before.engine.close()
+            self._before = None
+        self._clean_up()
+        return 0.0
+
+    def _watch(self, before: Live) -> judge.Verdict:
+        began_ns = connected_ns = self._clock.monotonic_ns()
+        begun = self._parts.counts()
+        while True:
+            if self._stop.wait(_LOOK_S):
+                raise stagehand.Stopped
+            self.progress += 1
+            now_ns = self._clock.monotonic_ns()
+            if self._parts.connected():
+                connected_ns = now_ns
+            moment = Watch(
+                elapsed_s=(now_ns - began_ns) / 1e9,
+                trial_s=self._fleet.trial_min * 60,
+                broker_lost_s=(now_ns - connected_ns) / 1e9,
+                trouble=self._spares.reason,
+                now=self._live(self._parts.counts(), begun),
+                before=before,
+            )
+            verdict = judge.trial(moment, self._expect, self._promise())
+            if verdict.passed or verdict.why:
+                return verdict
+
+    def _live(self, counts: tuple[int, int, int], since: tuple[int, int, int]) -> Live:
+        finals, rejected, errors = (now - then for now, then in zip(counts, since, strict=True))
+        return Live(rtfs=tuple(self._rtfs), finals=finals, rejected=rejected, errors=errors)
+
+    def _back(self, back: Opener) -> None:
+        """Serve with the previous model again, at once when it is still warm."""
+        before, self._before = self._before, None
+        try:
+            tried = self._swap(back, before, BACK_PATIENCE_S)
+        except EdgeAgentError as error:
+            _log.error("the previous model cannot be opened", extra={"why": str(error)})
+        else:
+            if tried is not None:
+                tried.engine.close()
+
+    def _failed(self, why: str, *, final: bool) -> float:
+        _log.warning("the new model does not serve", extra={"why": why})
+        self._write(activation.failed(self._keep.value, why, final=final))
+        return _TRY_AGAIN_S
+
+    def _swap(self, opens: Opener, ready: Recogniser | None, patience_s: float) -> Recogniser | None:
+        """In the next pause of the speakers; answers the one before when it is still open.
+
+        Raises:
+            EdgeAgentError: it cannot be opened, or there was no pause.
+        """
+        done = threading.Event()
+        before: list[Recogniser | None] = []
+        faults: list[EdgeAgentError] = []
+
+        def exchange() -> None:
+            if not done.is_set():
+                try:
+                    before.append(self._spares.swap(opens, ready))
+                except EdgeAgentError as error:
+                    faults.append(error)
+                done.set()
+
+        self._parts.work.errand(exchange, patience_s=patience_s)
+        deadline_ns = self._clock.monotonic_ns() + int((patience_s + 30.0) * 1e9)
+        while not done.wait(_LOOK_S):
+            if self._ended:
+                done.set()
+                raise stagehand.Stopped
+            if self._clock.monotonic_ns() > deadline_ns:
+                done.set()
+                faults.append(FleetError("recognition made no pause", remedy="it is tried again later"))
+        if faults:
+            raise faults[0]
+        return before[0]
+
+    # -- what is written and what is left -----------------------------------------------------------------
+
+    def _write(self, state: Activation) -> bool:
+        told = self._keep.value
+        written = self._keep.write(state)
+        if self._keep.value != told:
+            self._parts.changed()
+        return written
+
+    def _clean_up(self) -> None:
+        state, wanted = self._keep.value, self.wanted
+        if wanted is not None and activation.refusal(state, wanted):
+            wanted = None  # it never comes
+        clean_up(self._wish.models_dir, (state.current, state.previous, state.candidate, wanted))
+
+
+def clean_up(models_dir: Path, needed: Sequence[Target | None]) -> None:
+    """Remove versions and half-fetched bundles that no step needs any more."""
+    names = {target.store_name for target in needed if target is not None}
+    for home in models_dir.glob("*.v*"):
+        if (home / "bundle").is_dir() and home.name not in names:
+            shutil.rmtree(home, ignore_errors=True)
+    for place in (models_dir / ".fleet").glob("*"):
+        if place.name not in names:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def named(wish: Wish, target: Target | None) -> Wish:
+    """The wish for a fleet's model; without one the configuration's own."""
+    return wish if target is None else msgspec.structs.replace(wish, model=target.store_name)
+
+
+def opener(wish: Wish, target: Target | None) -> Opener:
+    """Opens its levels."""
+    wanted = named(wish, target)
+    return lambda level: open_recogniser(wanted, level)
