@@ -219,6 +219,24 @@ def faults(name: str, found: tuple[str, ...], well: str, remedy: str) -> CheckRe
     return CheckResult(name=name, status="fail", detail=f"{found[0]}{more}", remedy=remedy)
 
 
+def tokenizer(found: tuple[str, ...], lost_merges: int, remedy: str) -> CheckResult:
+    """Do text and tokens come back from each other, and what had to be mended for that?
+
+    Args:
+        found: texts and tokens that do not.
+        lost_merges: that the published file lacks, and that loading puts back.
+        remedy: for what cannot be mended.
+    """
+    well = "text and tokens come back from each other"
+    if lost_merges:
+        well += f"; its file lacks {lost_merges} of its merges, as some published ones do"
+    result = faults("tokenizer", found, well, remedy)
+    if found or not lost_merges:
+        return result
+    mended = "nothing to do: the agent puts them back each time it loads the model"
+    return CheckResult(name=result.name, status="ok", detail=well, remedy=mended)
+
+
 def round_trip(milliseconds: float) -> CheckResult:
     """How long does the broker take to answer?"""
     detail = f"answers in {milliseconds:.0f} ms and lets this device read its commands"

@@ -106,19 +106,18 @@ def _model(config: Config) -> list[CheckResult]:
         name = wanted_model(wish, choice)
         remedy = f"edge-agent models pull {name}"
         store = ModelStore(wish.models_dir)
-        wrong = store.verify(name) if "/" not in name else ()
+        own = "/" in name  # a directory of the user's, of which nothing was published
+        wrong = () if own else store.verify(name)
         found = [deep.faults("digests", wrong, f"every file of {name} is what was published", remedy)]
         if wrong:
             return found  # nothing is read from files whose digests are wrong
         directory, _ = resolve_model(wish, choice)
         faults = roundtrip_faults(directory)
-        lost = lost_merges(store.source_dir(name) if store.has_source(name) else directory)
+        published = not own and store.has_source(name)
+        lost = lost_merges(store.source_dir(name) if published else directory)
     except EdgeAgentError as error:
         return [deep.faults("digests", (error.cause,), "", error.remedy)]
-    well = "text and tokens come back from each other"
-    if lost:
-        well += f"; the published file lacks {lost} of its merges, which are put back when it is loaded"
-    return [*found, deep.faults("tokenizer", faults, well, remedy)]
+    return [*found, deep.tokenizer(faults, lost, remedy)]
 
 
 def _golden(arguments: argparse.Namespace) -> CheckResult:

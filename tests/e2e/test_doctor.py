@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_agent.clock import SystemClock
 from edge_agent.mqtt.private_broker import PrivateBroker
+from edge_agent.outbox.store import Outbox
 from edge_agent.verbs.common import models_dir
 from tests.alsa.room import Room
 from tests.e2e.agent_process import edge_agent
@@ -54,11 +56,15 @@ def test_a_sound_box_is_called_sound(tmp_path: Path, broker: PrivateBroker) -> N
         f'terms = ["plugh"]\n[mqtt]\nurl = "{broker.url}"\nusername = "box"\npassword_file = "{secret}"\n'
     )
     archive = tmp_path / "support.tar.gz"
-    _, checks = doctor("--config", str(config), "--bundle", str(archive))
+    state = tmp_path / "state"
+    waits_in_the_outbox(state, "the password of the vault is frobnicate")
+    models = {"EDGE_AGENT_STATE": str(state), "EDGE_AGENT_MODELS": str(models_dir())}
+    _, checks = doctor("--config", str(config), "--bundle", str(archive), **models)
     # It does not run, and this machine's clock may not be synchronised; all else is well.
     assert set(failed(checks)) <= {"agent", "clock"}
     assert "came out in" in checks["golden clip"]["detail"]
-    assert "lacks 1 of its merges" in checks["tokenizer"]["detail"]
+    assert "lacks 1 of its merges" in checks["tokenizer"]["detail"]  # as it was published
+    assert "puts them back" in checks["tokenizer"]["remedy"]
     assert checks["round trip"]["status"] == "ok"
     assert archive.stat().st_mode & 0o777 == 0o600
     with tarfile.open(archive) as bundle:
@@ -70,9 +76,33 @@ def test_a_sound_box_is_called_sound(tmp_path: Path, broker: PrivateBroker) -> N
         "config.json",
     }
     everything = b"\n".join(parts.values())
-    for hidden in (b"hunter2", b"xyzzy", b"plugh"):
+    for hidden in (b"hunter2", b"xyzzy", b"plugh", b"frobnicate", b"way out"):
         assert hidden not in everything
+    assert b'"queued": 1' in everything, "the outbox is counted, not copied"
     assert b'"username": "box"' in everything
+
+
+def waits_in_the_outbox(state: Path, text: str) -> None:
+    """A transcript that nobody took yet."""
+    box = Outbox(state / "outbox.sqlite3", clock=SystemClock())
+    box.append(id="1", kind="final", make_payload=lambda seq: json.dumps({"text": text}).encode())
+    box.close()
+
+
+def test_a_tokenizer_that_lost_merges_is_found(tmp_path: Path) -> None:
+    """The first merge cut out of a whole file is put back, and told."""
+    model = tmp_path / "mine"
+    shutil.copytree(models_dir() / "whisper-tiny.en/source", model)
+    published = json.loads((model / "tokenizer.json").read_text())
+    merges = published["model"]["merges"]
+    assert len(merges) == 50_000
+    del merges[0]
+    (model / "tokenizer.json").write_text(json.dumps(published))
+    source = ("--set", f'audio.source="file:{SAMPLE}"', "--set", f'recognition.model="{model}"')
+    _, checks = doctor(*source)
+    assert "lacks 1 of its merges" in checks["tokenizer"]["detail"]
+    assert "puts them back" in checks["tokenizer"]["remedy"]
+    assert checks["golden clip"]["status"] == "ok"
 
 
 def test_faults_around_the_agent_are_found(tmp_path: Path) -> None:
