@@ -15,6 +15,8 @@ from edge_agent.work import Work
 
 _log = logging.getLogger(__name__)
 
+_MEAN_S = 10.0
+
 
 class Relief:
     """Called once a second by the main thread.
@@ -44,6 +46,7 @@ class Relief:
         self.machine = Machine()
         """As read last."""
         self._spent_s, self._at_ns = 0.0, 0
+        self._mean_share = 0.0
 
     @property
     def step(self) -> Step:
@@ -60,12 +63,14 @@ class Relief:
         if self._canary is not None:
             self._canary.tick(now_ns)
         self.machine = self._read()
+        share = self._busy_share(now_ns)
         facts = Load(
             queued_s=self._work.queued_s,
             queue_limit_s=self._queue_limit_s,
             late_s=self._work.late_ms / 1e3,
             promised_s=self._promised_s,
-            busy_share=self._busy_share(now_ns),
+            busy_share=share,
+            mean_share=self._mean_share,
             cpu_pressure=self.machine.cpu_pressure,
             memory_pressure=self.machine.memory_pressure,
             available_mb=self.machine.available_mb,
@@ -93,4 +98,6 @@ class Relief:
             return 0.0
         spent_s, passed_s = self._spares.spent_s - self._spent_s, (now_ns - self._at_ns) / 1e9
         self._spent_s, self._at_ns = self._spares.spent_s, now_ns
-        return min(1.0, spent_s / passed_s) if passed_s > 0 else 0.0
+        share = min(1.0, spent_s / passed_s) if passed_s > 0 else 0.0
+        self._mean_share += (share - self._mean_share) * min(1.0, max(0.0, passed_s) / _MEAN_S)
+        return share

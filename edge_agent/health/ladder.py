@@ -47,7 +47,9 @@ class Load(Value, frozen=True):
     promised_s: float = 4.0
     """How late they may be on this machine."""
     busy_share: float = 0.0
-    """Share of the last seconds in which the engine worked, 0..1."""
+    """Share of the last second in which the engine worked, 0..1."""
+    mean_share: float = 0.0
+    """The same as a mean of some ten seconds: one decode may fill a second of its own."""
     cpu_pressure: float = 0.0
     """PSI: percent of the last 10 s in which something waited for a CPU."""
     memory_pressure: float = 0.0
@@ -159,7 +161,7 @@ def _is_calm(load: Load) -> bool:
         and load.memory_pressure < 2
         and load.temperature_c < load.hot_c - 5
         # Others may want the CPU for hours: what counts is whether enough is left for us.
-        and load.busy_share < (0.7 if load.cpu_pressure < 40 else 0.35)
+        and load.mean_share < (0.7 if load.cpu_pressure < 40 else 0.35)
     )
 
 

@@ -96,3 +96,16 @@ def test_finals_that_break_the_promise_shed_partials() -> None:
         "partials_wide",
         "finals come 5.0 s late: partials come more rarely",
     )
+
+
+def test_one_decode_that_fills_a_second_is_not_taken_for_a_busy_engine() -> None:
+    """The way up looks at the mean of some seconds: nine tenths of a second in every four is calm."""
+    spares = Spares()
+    _, relief, now = made(spares, Machine(available_mb=30))
+    for second in range(5):
+        relief.tick(second * SECOND)
+    now[0] = Machine()
+    for second in range(5, 40):
+        spares.spent_s += 0.9 if second % 4 == 0 else 0.0
+        relief.tick(second * SECOND)
+    assert relief.step == "full"

@@ -60,8 +60,17 @@ def test_other_work_that_leaves_enough_is_calm() -> None:
     """A job that takes all CPUs for hours at a low priority does not keep the partials away for hours."""
     ladder = Ladder()
     feed(ladder, BEHIND, 0, 7)
-    assert set(feed(ladder, Load(cpu_pressure=95, busy_share=0.5), 7, 60)) == {"partials_off"}
-    assert feed(ladder, Load(cpu_pressure=95, busy_share=0.2), 67, 62)[-1] == "full"
+    assert set(feed(ladder, Load(cpu_pressure=95, mean_share=0.5), 7, 60)) == {"partials_off"}
+    assert feed(ladder, Load(cpu_pressure=95, mean_share=0.2), 67, 62)[-1] == "full"
+
+
+def test_a_second_full_of_work_is_no_trouble_to_a_calm() -> None:
+    """On a slow machine each decode fills a second; what counts is how much is left between them."""
+    ladder = Ladder()
+    feed(ladder, BEHIND, 0, 7)
+    for second in range(7, 70):
+        ladder.update(Load(busy_share=second % 4 == 0, mean_share=0.3), second * SECOND)
+    assert ladder.step == "full"
 
 
 def test_a_step_up_that_is_regretted_takes_twice_the_calm() -> None:
