@@ -15,6 +15,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from edge_agent.mqtt import contract, wire
 from edge_agent.mqtt.private_broker import PrivateBroker
 
 
@@ -60,9 +61,21 @@ class Subscriber:
         assert self._ready.wait(5), "the subscriber got no answer"
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+        if kind is None:
+            self.hold_against_contract()
+
+    def hold_against_contract(self) -> None:
+        """Every payload that calls itself by a schema keeps to it: whatever a test makes an agent say.
+
+        Placeholders of tests name no schema.
+        """
+        for message in self.heard:
+            found = wire.parse_topic(message.topic.partition("/")[0], message.topic)
+            if found is not None and '"schema"' in message.payload.decode("utf-8", "replace"):
+                contract.validate(found[1], message.payload)
 
     def on(self, suffix: str) -> list[Heard]:
         """Messages whose topic ends so."""
