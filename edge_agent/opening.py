@@ -13,6 +13,7 @@ from edge_agent.hardware import facts, probe
 from edge_agent.models.store import ModelStore
 from edge_agent.profile.choose import Choice, choose, rank
 from edge_agent.profile.load import load_all
+from edge_agent.profile.schema import Profile
 from edge_agent.supervise import Level
 from edge_agent.types import DecodeOptions, Device
 
@@ -39,6 +40,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     at_once: int = 0
     """Decodes wanted at once, at most those the machine is sized for; 0: all of those."""
     root: Path = probe.LIVE_ROOT
+    profiles: tuple[Profile, ...] = ()
+    """All there are; empty: those of the files, read each time."""
 
 
 class Recogniser(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,8 +63,21 @@ def choose_profile(wish: Wish) -> tuple[Device, Choice]:
         ConfigError: a profile file is wrong.
     """
     device = facts.device(probe.read(wish.root))
-    profiles = [loaded.profile for loaded in load_all().values()]
-    return device, choose(device, profiles, override=wish.profile, engines=ENGINES)
+    return device, choose(device, _profiles(wish), override=wish.profile, engines=ENGINES)
+
+
+def settled(wish: Wish) -> Wish:
+    """The same with the profiles as they are now, so that a file that is edited under a running service, and
+    may be half written, changes nothing before the next start.
+
+    Raises:
+        ConfigError: a profile file is wrong.
+    """
+    return msgspec.structs.replace(wish, profiles=_profiles(wish))
+
+
+def _profiles(wish: Wish) -> tuple[Profile, ...]:
+    return wish.profiles or tuple(loaded.profile for loaded in load_all().values())
 
 
 def resolve_model(wish: Wish, choice: Choice) -> tuple[Path, str]:
@@ -118,7 +134,7 @@ def open_or_next(wish: Wish, device: Device, choice: Choice) -> Recogniser:
     Raises:
         EdgeAgentError: each step's own kind, of the last profile tried.
     """
-    profiles = {loaded.profile.name: loaded.profile for loaded in load_all().values()}
+    profiles = {profile.name: profile for profile in _profiles(wish)}
     failed: list[tuple[str, str]] = []
     while True:
         try:
@@ -150,13 +166,13 @@ def fallback(wish: Wish, device: Device, choice: Choice) -> tuple[Wish, Choice]:
     Raises:
         ModelMissing: there is none.
     """
-    others = {name: loaded.profile for name, loaded in load_all().items() if name != choice.profile.name}
-    for verdict in reversed(rank(device, others.values(), ENGINES)):
+    others = [profile for profile in _profiles(wish) if profile.name != choice.profile.name]
+    for verdict in reversed(rank(device, others, ENGINES)):
         if not verdict.fits:
             continue
         name = verdict.profile.name
         modest = msgspec.structs.replace(wish, profile=name, model="")
-        chosen = choose(device, others.values(), override=name, engines=ENGINES)
+        chosen = choose(device, others, override=name, engines=ENGINES)
         try:
             resolve_model(modest, chosen)
         except ModelError:

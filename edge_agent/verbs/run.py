@@ -142,10 +142,11 @@ def _open(
     from edge_agent.clock import SystemClock
     from edge_agent.entrance import at_start
     from edge_agent.meaning import wish_of
-    from edge_agent.opening import has_smaller, open_recogniser
+    from edge_agent.opening import has_smaller, open_recogniser, settled
     from edge_agent.spare import Spares
 
     wish = at_start(config, state, wish_of(config, models_dir()), starts.ended_badly)
+    wish = settled(wish)
     opened: list[Spares] = []
 
     def attempt() -> str:

@@ -8,9 +8,9 @@ import pytest
 
 from edge_agent import opening
 from edge_agent.engine.base import Engine, EngineConfig
-from edge_agent.errors import EngineLoadFailed, ModelMissing
+from edge_agent.errors import ConfigError, EngineLoadFailed, ModelMissing
 from edge_agent.hardware import facts, probe
-from edge_agent.opening import Wish, open_or_next, wanted_model
+from edge_agent.opening import Wish, choose_profile, open_or_next, settled, wanted_model
 from edge_agent.profile.choose import choose
 from edge_agent.profile.load import load_all
 from edge_agent.types import DecodeOptions, EngineInfo, Hypothesis, PcmFloat
@@ -93,3 +93,16 @@ def test_on_the_cpu_the_error_stands(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """There is nothing simpler to fall back to without being asked."""
     with pytest.raises(ModelMissing, match="whisper-base"):
         _open(Wish(models_dir=tmp_path), "ryzen-9-5950x", monkeypatch, broken="")
+
+
+def test_a_profile_that_is_edited_under_a_running_service_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file half written while the service wants another recogniser must not end it."""
+    monkeypatch.setenv("EDGE_AGENT_PROFILES", str(tmp_path))
+    wish = settled(Wish(models_dir=tmp_path, root=machines.HERE / "raspberry-pi-4"))
+    before = choose_profile(wish)[1].profile.name
+    (tmp_path / "half.toml").write_text('extends = "base"\n[engi')
+    assert choose_profile(wish)[1].profile.name == before
+    with pytest.raises(ConfigError):
+        settled(Wish(models_dir=tmp_path))
