@@ -4,8 +4,8 @@
 #   ./provisioning/test.sh slow        the tests that take minutes
 #   ./provisioning/test.sh faults      the fault bench; writes tests/fault/RESULTS.md
 #   ./provisioning/test.sh systemd     the service and its package under a real systemd: hangs, kills, lost
-#                                      microphones, full disks, overload, installation; root needed, half an hour;
-#                                      writes tests/systemd/RESULTS.md
+#                                      microphones, full disks, heat, overload, installation, cost; as root, half
+#                                      an hour; writes tests/systemd/RESULTS.md and tests/benchmarks/RESULTS.md
 #   ./provisioning/test.sh peers       comparisons with other software
 #   ./provisioning/test.sh PYTEST-ARGUMENTS...
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
@@ -58,8 +58,12 @@ case "${1:-}" in
         shift
         prepare_long_suite
         export EDGE_AGENT_RECORD=1
-        exec pytest -m "slow or not slow" tests/systemd tests/e2e/test_deb.py tests/e2e/test_unplug_cycles.py \
-            tests/e2e/test_doctor.py "$@"
+        status=0
+        pytest -m "slow or not slow" tests/systemd tests/e2e/test_deb.py tests/e2e/test_unplug_cycles.py \
+            tests/e2e/test_memory_limit.py tests/e2e/test_overload.py tests/e2e/test_doctor.py "$@" || status=$?
+        step "cost of a box: idle, one and four microphones"
+        python -m tests.benchmarks.upkeep --write || status=1
+        exit $status
         ;;
     "")
         step "ruff" && ruff check . && ruff format --check .

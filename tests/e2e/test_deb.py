@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.bare_root import APT, BUILD, Root, bare, package, root, run
+from tests.systemd.results import Tell, tell
 
-__all__ = ["bare", "package", "root"]
+__all__ = ["bare", "package", "root", "tell"]
 """Fixtures."""
 
 SAMPLE = "/opt/samples/find_a_way_out.flac"
@@ -54,9 +55,7 @@ def queued(root: Root) -> int:
     return int(told["queued"])
 
 
-def test_install_work_upgrade_go_back_and_purge(
-    root: Root, package: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_install_work_upgrade_go_back_and_purge(root: Root, package: Path, tell: Tell) -> None:
     """One story, because each step needs the one before; figures are printed."""
     root.run("apt-get", "-qq", "update")
     root.run(*APT, "install", "ca-certificates", "python3", "libasound2")  # what is Debian's, not ours
@@ -83,7 +82,8 @@ def test_install_work_upgrade_go_back_and_purge(
 
     # Back to the one before.
     root.run(*APT, "--allow-downgrades", "install", f"/opt/packages/{package.name}")
-    assert queued(root) == 3
+    kept = queued(root)
+    assert kept == 3
 
     # Removed, the state stays; purged, nothing does.
     root.run(*APT, "remove", "edge-agent")
@@ -91,17 +91,19 @@ def test_install_work_upgrade_go_back_and_purge(
     assert not (root.place / "opt/edge-agent").exists()
     root.run(*APT, "purge", "edge-agent")
     left = root.files() - before
-    with capsys.disabled():
-        size_mb = package.stat().st_size / 1e6
-        print(f"\n  package {size_mb:.1f} MB, installed in {install_s:.1f} s, left after purge: {len(left)}")
+    tell("package: size", f"{package.stat().st_size / 1e6:.1f} MB")
+    tell("package: installed on a bare root", f"{install_s:.1f} s")
+    tell("package: transcripts in the outbox after an upgrade and a downgrade, of 3", str(kept))
+    tell("package: files left after purge", str(len(left)))
     assert left == set()
     assert (
         "edge-agent" not in (root.place / "etc/passwd").read_text() + (root.place / "etc/group").read_text()
     )
 
 
-def test_the_arm64_recipe_lays_out_whole_packages() -> None:
+def test_the_arm64_recipe_lays_out_whole_packages(tell: Tell) -> None:
     """A dry build: every wheel exists for the boards, and nothing of this machine gets in."""
     made = run(str(BUILD), "--arch", "arm64", "--dry")
     assert made.returncode == 0, made.stderr
-    assert "arm64:" in made.stderr
+    laid_out = next(line for line in made.stderr.splitlines() if "arm64:" in line)
+    tell("package: arm64, dry build", laid_out.partition("arm64: ")[2])

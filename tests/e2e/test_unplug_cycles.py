@@ -13,6 +13,10 @@ from edge_agent.mqtt.private_broker import PrivateBroker
 from tests.alsa.room import Room
 from tests.broker import Subscriber, wait_until
 from tests.e2e.agent_process import AgentProcess
+from tests.systemd.results import Tell, tell
+
+__all__ = ["tell"]
+"""Fixtures."""
 
 SAMPLE = Path(__file__).resolve().parents[2] / "edge_agent/samples/find_a_way_out.flac"
 CYCLES = 500
@@ -38,7 +42,7 @@ def since(box: AgentProcess, place: int) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_five_hundred_losses_leave_nothing_behind(
-    tmp_path: Path, broker: PrivateBroker, subscriber: Subscriber, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, broker: PrivateBroker, subscriber: Subscriber, tell: Tell
 ) -> None:
     """Unplugged and back 500 times: it hears after each, every loss is told, and it still recognises."""
     said = np.concatenate((read_audio(SAMPLE), np.zeros(16_000, np.float32)))
@@ -65,8 +69,11 @@ def test_five_hundred_losses_leave_nothing_behind(
         wait_until(lambda: any(m.at > moment for m in subscriber.on("/transcript/final")), 30, "words after")
         assert box.terminate() == 0
     assert early is not None
-    with capsys.disabled():
-        print(f"\n  after {CYCLES // 5}: {early}, after {CYCLES}: {late}; longest return {longest_s:.1f} s")
+    growth = (
+        f"descriptors {late[0] - early[0]:+d}, threads {late[1] - early[1]:+d}, {late[2] - early[2]:+.1f} MB"
+    )
+    tell(f"{CYCLES} times unplugged and back: growth since the first {CYCLES // 5}", growth)
+    tell(f"{CYCLES} times unplugged and back: longest until it heard again", f"{longest_s:.1f} s")
     assert late[:2] == early[:2]
     assert late[2] - early[2] < max(LEAST_RSS_MB, 0.05 * early[2])
     assert longest_s < 3

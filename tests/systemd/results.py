@@ -6,7 +6,11 @@ Lines are printed always, and written down when EDGE_AGENT_RECORD is set: `./pro
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
+
+import pytest
 
 from tests.benchmarks.results import machine, table, write_section
 
@@ -14,6 +18,18 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 _HEAD = "# Under a real systemd\n\nEach line is written by the test that measures it; all of them by "
 _HEAD += "`./provisioning/test.sh systemd`.\n"
 _WHAT = "what"
+Tell: TypeAlias = Callable[[str, str], None]
+
+
+@pytest.fixture
+def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
+    """Print a measured figure past pytest's capture, and write it down when asked to."""
+
+    def say(what: str, figure: str) -> None:
+        with capsys.disabled():
+            record(what, figure)
+
+    return say
 
 
 def record(what: str, figure: str) -> None:

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,26 +22,18 @@ from edge_agent.mqtt.private_broker import PrivateBroker
 from edge_agent.verbs.common import models_dir
 from tests.alsa.room import Room, plugin
 from tests.broker import Subscriber
+from tests.e2e.commander import Commander, command
 from tests.systemd.machine import Machine
-from tests.systemd.results import record
+from tests.systemd.results import Tell, tell
+
+__all__ = ["tell"]
+"""Fixtures."""
 
 WORDS = "Let us talk it over and find a way out."
 SOURCE = "file:/opt/checkout/edge_agent/samples/find_a_way_out.flac?loop=1"
 SAMPLE = Path(__file__).resolve().parents[2] / "edge_agent/samples/find_a_way_out.flac"
-Tell = Callable[[str, str], None]
 PROBE = "ExecStartPre=/opt/venv/bin/python -B /opt/checkout/tests/systemd/probe.py\n"
 NEEDED = {"write state", "write runtime", "write /tmp", "internet socket"}
-
-
-@pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
-    """Print a measured figure past pytest's capture, and write it down when asked to."""
-
-    def say(what: str, figure: str) -> None:
-        with capsys.disabled():
-            record(what, figure)
-
-    return say
 
 
 def config(broker: PrivateBroker, **sections: str) -> str:
@@ -75,6 +66,7 @@ def test_it_boots_hears_is_closed_in_and_survives_a_kill(
         probe = next(line for line in box.said().splitlines() if line.startswith("PROBE"))
         told = json.loads(probe.removeprefix("PROBE "))
         assert {name for name, answer in told.items() if answer == "allowed"} == NEEDED
+        tell("sandbox: attempts denied, of those that are not needed", f"{len(told) - len(NEEDED)} of 16")
         assert box.show("StatusText").startswith("listening")
         killed = time.monotonic()
         box.run("systemctl", "kill", "-s", "KILL", "edge-agent")
@@ -91,6 +83,28 @@ def test_it_boots_hears_is_closed_in_and_survives_a_kill(
         assert told[0]["PRIORITY"] == "6"
         assert float(told[0]["EDGE_AGENT_LATENCY_MS"]) > 0
         assert "way out" not in json.dumps(entries)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_restart_asked_for_from_afar_is_no_failure_and_a_journal_of_its_own_works(
+    tmp_path: Path, broker: PrivateBroker, subscriber: Subscriber
+) -> None:
+    """Exit code 75: started again, nothing failed. The log namespace has the line of each utterance."""
+    with Machine(tmp_path / "machine", config(broker), drop_in="LogNamespace=edge-agent\n") as box:
+        box.wait(lambda: finals(subscriber, 0), 60, "a first final")
+        asked = time.monotonic()
+        with Commander(broker.port) as fleet:
+            fleet.send(command("restart"))
+        box.wait(lambda: box.show("NRestarts") == "1", 30, "the restart")
+        box.wait(lambda: finals(subscriber, asked + 1), 60, "a final after it")
+        assert box.run("systemctl", "--failed", "--no-legend", "--plain").strip() == ""
+        assert "Failed with result" not in box.said()
+        own = box.run("journalctl", "--namespace=edge-agent", "-o", "json", "--no-pager", "-q")
+        entries = [json.loads(line) for line in own.splitlines() if line.startswith("{")]
+        lines = [entry for entry in entries if entry.get("EDGE_AGENT_EVENT") == "final"]
+        assert len({entry["EDGE_AGENT_SEQ"] for entry in lines}) == len(lines) >= 2
+        assert "way out" not in own
 
 
 @pytest.mark.slow

@@ -11,7 +11,8 @@ from edge_agent.mqtt.private_broker import PrivateBroker
 from tests.bare_root import APT, Root, bare, package, root
 from tests.broker import Subscriber
 from tests.systemd.machine import Machine, missing
-from tests.systemd.test_boot import WORDS, finals, reasons, states, tell
+from tests.systemd.results import Tell, tell
+from tests.systemd.test_boot import WORDS, finals, reasons, states
 
 __all__ = ["bare", "package", "root", "tell"]
 """Fixtures."""
@@ -25,7 +26,7 @@ def settings(broker: PrivateBroker, name: str) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_one_package_one_boot_and_it_listens(
-    root: Root, package: Path, tmp_path: Path, broker: PrivateBroker, subscriber: Subscriber, tell: object
+    root: Root, package: Path, tmp_path: Path, broker: PrivateBroker, subscriber: Subscriber, tell: Tell
 ) -> None:
     """Enabled by its installation; it says that it waits for its model; two microphones, two instances."""
     if missing():
