@@ -90,7 +90,7 @@ def wait_for(fleet: Commander, state: str, agent: AgentProcess, timeout_s: float
 
 
 def begin(fleet: Commander, agent: AgentProcess) -> None:
-    wait_until(lambda: fleet.on("box/up/transcript/final"), 60, agent.log)
+    wait_until(lambda: fleet.on("box/up/transcript/final"), 150, agent.log)
 
 
 _versions = iter(range(int(time.time()), 2**40))
