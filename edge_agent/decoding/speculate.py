@@ -2,38 +2,42 @@
 
 The idea is SpecASR's (arXiv 2507.18181): a draft of the same sound stays aligned with what the model hears
 even after a wrong token, so the rest of a draft is worth keeping. Differences: one scoring pass tells each
-token's probability, not the best token. Above 0.5 a token is the best one, proven. Below, one pass of a
-sharpened decoder proves it (`Steps.prove`), and what is left in doubt the engine settles by generating a few
-tokens from there. What comes out is what greedy decoding gives on the same encoder output.
+token's probability, not the best token. Above one half a token is the best one, proven. Below, one pass of a
+sharpened decoder proves it (`Steps.prove`), and what is left in doubt the engine settles by generating.
+
+An int8 model rounds differently in a pass over many tokens than token by token. Where a rival is so near that
+this may decide, only greedy decoding from the first token can tell, and is asked. So what comes out is what
+plain greedy decoding gives on the same encoder output.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
+from edge_agent.decoding.recycle import common, recycle
 from edge_agent.decoding.steps import Encoded, Generated, Scored, Steps
+from edge_agent.decoding.weighing import (
+    EXACT,
+    NEAR,
+    Doubt,
+    finish_cost,
+    is_decided_by_rounding,
+    mean_logprob,
+    plain_cost,
+    proof_pays,
+    settle_cost,
+    total_logprob,
+    unconfirmed,
+    unproven,
+)
 from edge_agent.types import Value
 
-EXACT = 0.5
-"""Above this probability a token is the argmax."""
-NEAR = 0.3
-"""Threshold of the named `near` mode: faster, sometimes another token than greedy's."""
+__all__ = ["EXACT", "NEAR", "Outcome", "verify"]
 
-_MAX_PASSES = 3
-"""Scoring passes before the rest is generated."""
-_LOOK_AHEAD = 3
-"""Tokens generated to settle a doubtful one that is probably wrong: they show where the draft goes on."""
-_LIKELY = 0.25
-"""A doubtful token above this is probably right; one token settles it."""
-_TIE = 0.3
-"""Nats between two tokens that rounding in int8 decides either way; then the draft's token stays."""
-_CALL_COST, _PREFIX_COST, _TOKEN_COST, _PASS_COST = 4.0, 0.1, 1.3, 3.0
-"""In plain token steps: a continuation, each token before it, each token of it, a scoring pass."""
-_HOPELESS = 0.05
-"""A first doubtful token below this is nearly always wrong: a proof would be a pass for nothing."""
-_WINDOW_BACK, _WINDOW_AHEAD = 2, 8
-"""Where, around the place of a wrong token, the draft is searched for what the engine wrote instead."""
+_ROUNDS = 3
+"""Looks at a draft before the rest is generated."""
+_WORTH_ASKING = 2
+"""Greedy decoding up to a tie must save so many tokens against decoding all."""
 
 
 class Outcome(Value, frozen=True):
@@ -50,86 +54,6 @@ class Outcome(Value, frozen=True):
     """The scoring pass, when it saw exactly `tokens`."""
 
 
-class _Run:
-    """One verification."""
-
-    def __init__(
-        self, steps: Steps, encoded: Encoded, prompt: Sequence[int], *, frames: int, tau: float, max_new: int
-    ) -> None:
-        self.steps = steps
-        self.encoded = encoded
-        self.prompt = prompt
-        self.frames = frames
-        self.tau = tau
-        self.max_new = max_new
-        self.passes = 0
-        self.generated = 0
-
-    def score(self, tokens: Sequence[int]) -> Scored:
-        self.passes += 1
-        return self.steps.score(self.encoded, self.prompt, tokens, self.frames)
-
-    def generate(self, prefix: Sequence[int], limit: int) -> Generated:
-        self.passes += 1
-        found = self.steps.generate(
-            self.encoded, self.prompt, prefix=prefix, max_new=limit, judge_speech=False
-        )
-        self.generated += len(found.tokens)
-        return found
-
-    def doubts(self, scored: Scored, tokens: Sequence[int], sure: int) -> list[int]:
-        """Places from `sure` on that are not proven; len(tokens) stands for the end of the text."""
-        abilities = self.steps.abilities
-        found = [
-            place
-            for place in range(sure, len(tokens))
-            if scored.probabilities[place] <= self.tau
-            or tokens[place] in abilities.suppressed
-            or (place == 0 and tokens[place] in abilities.suppressed_first)
-        ]
-        end = scored.end_probability
-        if not tokens or end is None or end <= self.tau:
-            found.append(len(tokens))
-        return found
-
-    def unproven(self, scored: Scored, tokens: Sequence[int], doubts: list[int]) -> list[int]:
-        """The doubtful places that the sharpened decoder does not prove either."""
-        if not doubts or self.tau < EXACT or not self.steps.abilities.proves:
-            return doubts
-        first = doubts[0]
-        chance = scored.probabilities[first] if first < len(tokens) else scored.end_probability
-        if chance is None or chance < _HOPELESS:
-            return doubts
-        self.passes += 1
-        proof = self.steps.prove(self.encoded, self.prompt, tokens)
-        forbidden = self.steps.abilities.suppressed
-        return [
-            place
-            for place in doubts
-            if proof[place] <= EXACT
-            or (place < len(tokens) and tokens[place] in forbidden)
-            or (place == 0 and tokens and tokens[0] in self.steps.abilities.suppressed_first)
-        ]
-
-    def finish(self, tokens: Sequence[int]) -> Outcome:
-        """Keep `tokens`, generate the rest."""
-        rest = self.generate(tokens, self.max_new - len(tokens))
-        whole = (*tokens, *rest.tokens)
-        return self.outcome(whole, ended=rest.ended, avg_logprob=rest.avg_logprob)
-
-    def outcome(
-        self, tokens: Sequence[int], *, ended: bool, avg_logprob: float, scored: Scored | None = None
-    ) -> Outcome:
-        return Outcome(
-            tokens=tuple(tokens),
-            ended=ended,
-            accepted=max(0, len(tokens) - self.generated),
-            passes=self.passes,
-            avg_logprob=avg_logprob,
-            scored=scored,
-        )
-
-
 def verify(
     steps: Steps,
     encoded: Encoded,
@@ -140,115 +64,176 @@ def verify(
     tau: float = EXACT,
     max_new: int = 224,
     sure: int = 0,
+    avg_logprob: float | None = None,
 ) -> Outcome:
     """Decode with `draft` as first guess.
 
     Args:
         draft: text tokens; any, also of another sentence.
         frames: features that hold sound, for the alignment of the scoring pass.
-        tau: `EXACT` for greedy's tokens (up to ties of an int8 model), `NEAR` for more speed.
+        tau: `EXACT` for greedy's tokens, `NEAR` for more speed.
         max_new: most tokens of the text, as for `Steps.generate`.
         sure: leading tokens of the draft that are known to be greedy's.
+        avg_logprob: of the draft, where that is good enough for the result if the draft is right: it is then
+            proven without being scored, and `Outcome.scored` stays empty.
     """
-    run = _Run(steps, encoded, prompt, frames=frames, tau=tau, max_new=max_new)
+    run = _Run(
+        steps, encoded, prompt, frames=frames, tau=tau, max_new=max_new, length=len(draft), known=avg_logprob
+    )
     tokens = list(draft[: max_new - 1])
-    for _ in range(_MAX_PASSES):
-        scored = run.score(tokens)
-        doubts = run.unproven(scored, tokens, run.doubts(scored, tokens, sure))
-        if not doubts:
-            return run.outcome(tokens, ended=True, avg_logprob=mean_logprob(scored), scored=scored)
-        settled = _settle(run, tokens, doubts, scored)
+    for _ in range(_ROUNDS if tokens else 0):
+        settled = run.settle(tokens, run.look(tokens, sure))
         if isinstance(settled, Outcome):
             return settled
-        if settled is None:
-            return run.outcome(tokens, ended=True, avg_logprob=mean_logprob(scored), scored=scored)
         tokens, sure = settled
         if sure == len(tokens):
             break
     return run.finish(tokens[:sure])
 
 
-def _settle(
-    run: _Run, tokens: list[int], doubts: list[int], scored: Scored
-) -> Outcome | tuple[list[int], int] | None:
-    """Walk over the doubtful places.
+class _Run:
+    """One verification."""
 
-    None: all confirmed. (tokens, sure): the draft mended, to be scored again; `sure` tokens are proven.
+    def __init__(
+        self,
+        steps: Steps,
+        encoded: Encoded,
+        prompt: Sequence[int],
+        *,
+        frames: int,
+        tau: float,
+        max_new: int,
+        length: int,
+        known: float | None,
+    ) -> None:
+        self._steps, self._encoded, self._prompt = steps, encoded, prompt
+        self._frames, self._tau, self._max_new = frames, tau, max_new
+        self._length = length
+        """Tokens expected in the end."""
+        self._known = known
+        self._scored: Scored | None = None
+        self._scored_tokens: list[int] = []
+        self._passes = self._generated = 0
 
-    The scores after a confirmed token stay valid, its prefix is the same; so one pass serves the whole walk.
-    """
-    while doubts:
-        place = doubts[0]
-        chances = [scored.probabilities[doubt] for doubt in doubts if doubt < len(tokens)]
-        if (
-            not chances
-            or not run.steps.abilities.fast_prefix
-            or _generating_is_cheaper(chances, place, len(tokens), ends=doubts[-1] < len(tokens))
-        ):
-            return run.finish(tokens[:place])
-        chance = chances[0]
-        found = run.generate(tokens[:place], min(1 if chance > _LIKELY else _LOOK_AHEAD, run.max_new - place))
-        reached = place + common(found.tokens, tokens[place:])
-        if reached == place and _is_tie(found, chance):
-            reached = place + 1
-        elif reached < place + len(found.tokens) or found.ended:
+    @property
+    def _exact(self) -> bool:
+        return self._tau >= EXACT
+
+    def look(self, tokens: Sequence[int], sure: int) -> list[Doubt]:
+        """What is not proven of `tokens`, of which the first `sure` need no proof."""
+        abilities = self._steps.abilities
+        proves = self._exact and abilities.proves
+        if self._known is not None and proves:
+            return self._prove(tokens, range(sure, len(tokens) + 1))
+        self._passes += 1
+        self._scored = self._steps.score(self._encoded, self._prompt, tokens, self._frames)
+        self._scored_tokens = list(tokens)
+        doubts = unproven(self._scored, tokens, sure, abilities, self._tau)
+        if doubts and proves and proof_pays(doubts, self._length):
+            return self._prove(tokens, [doubt.place for doubt in doubts])
+        return doubts
+
+    def _prove(self, tokens: Sequence[int], places: Sequence[int]) -> list[Doubt]:
+        self._passes += 1
+        margins = self._steps.prove(self._encoded, self._prompt, tokens)
+        return unconfirmed(margins, tokens, places, self._steps.abilities)
+
+    def settle(self, tokens: list[int], doubts: list[Doubt]) -> Outcome | tuple[list[int], int]:
+        """Walk over the doubtful places; (tokens, sure) is the draft mended, to be looked at again.
+
+        What was seen behind a confirmed token stays valid, its prefix is the same; so one pass serves the
+        whole walk.
+        """
+        while doubts:
+            place = doubts[0].place
+            if doubts[0].is_tie:
+                return self._ask_greedy(tokens, doubts)
+            if (
+                not self._steps.abilities.fast_prefix
+                or place == len(tokens)
+                or self._is_better_finished(doubts)
+            ):
+                return self.finish(tokens[:place])
+            found = self._generate(tokens[:place], min(doubts[0].look_ahead, self._max_new - place))
+            if self._is_unsure(found):
+                return self._plain()
             whole = [*tokens[:place], *found.tokens]
             if found.ended:
-                return run.outcome(whole, ended=True, avg_logprob=found.avg_logprob)
-            return whole + recycle(found.tokens, tokens, place), len(whole)
-        doubts = [doubt for doubt in doubts if doubt >= reached]
-    return None
+                return self._end(whole, found)
+            if whole != tokens[: len(whole)]:
+                self._known = None
+                return whole + recycle(found.tokens, tokens, place), len(whole)
+            doubts = [doubt for doubt in doubts if doubt.place >= len(whole)]
+        return self._accept(tokens)
 
+    def finish(self, tokens: list[int]) -> Outcome:
+        """Keep `tokens`, which are greedy's, and generate the rest."""
+        length = max(self._length, len(tokens))
+        fast = self._steps.abilities.fast_prefix and bool(tokens)
+        if not fast or finish_cost(len(tokens), length) >= plain_cost(length):
+            return self._plain()
+        rest = self._generate(tokens, self._max_new - len(tokens))
+        return self._plain() if self._is_unsure(rest) else self._end([*tokens, *rest.tokens], rest)
 
-def _generating_is_cheaper(chances: Sequence[float], place: int, length: int, *, ends: bool) -> bool:
-    """Than settling each doubt by a call of its own? A likely wrong one costs a scoring pass as well; an
-    end in doubt costs a call in any case."""
-    call = _CALL_COST + _PREFIX_COST * place
-    settle = sum(
-        call + (_TOKEN_COST if chance > _LIKELY else _LOOK_AHEAD * _TOKEN_COST + _PASS_COST)
-        for chance in chances
-    )
-    if not ends:
-        settle += call + _TOKEN_COST
-    return settle > call + _TOKEN_COST * (length - place + 1)
+    def _is_better_finished(self, doubts: Sequence[Doubt]) -> bool:
+        return finish_cost(doubts[0].place, self._length) <= settle_cost(doubts, self._length)
 
+    def _ask_greedy(self, tokens: list[int], doubts: Sequence[Doubt]) -> Outcome:
+        """Greedy decoding up to the last tie, where nothing else is in doubt; else all of it."""
+        wanted = doubts[-1].place + 1
+        if not all(doubt.is_tie for doubt in doubts) or wanted + _WORTH_ASKING > len(tokens):
+            return self._plain()
+        found = self._generate((), wanted)
+        if found.ended:
+            return self._end(list(found.tokens), found, accepted=0)
+        same = list(found.tokens) == tokens[:wanted]
+        return self._accept(tokens) if same else self.finish(list(found.tokens))
 
-def _is_tie(found: Generated, chance: float) -> bool:
-    """Is the one token the engine wrote instead hardly likelier than the draft's, of probability `chance`?"""
-    if len(found.tokens) != 1 or found.ended or chance <= 0:
-        return False
-    return 2 * found.avg_logprob - math.log(chance) < _TIE
+    def _plain(self) -> Outcome:
+        found = self._generate((), self._max_new)
+        return self._outcome(found.tokens, ended=found.ended, accepted=0, avg_logprob=found.avg_logprob)
 
+    def _generate(self, prefix: Sequence[int], limit: int) -> Generated:
+        self._passes += 1
+        found = self._steps.generate(
+            self._encoded, self._prompt, prefix=prefix, max_new=limit, judge_speech=False
+        )
+        self._generated += len(found.tokens)
+        return found
 
-def recycle(written: Sequence[int], draft: Sequence[int], place: int) -> list[int]:
-    """The rest of `draft` that goes on after the tokens `written` from `place`; empty when none is found.
+    def _is_unsure(self, found: Generated) -> bool:
+        return self._exact and is_decided_by_rounding(found.margins)
 
-    The last two, then the last one, of `written` are looked for in a small window: the sound is the same, so
-    a draft that went wrong is right again a few tokens later.
-    """
-    centre = place + len(written)
-    for width in (2, 1):
-        wanted = list(written[-width:])
-        if len(wanted) < width:
-            continue
-        starts = range(max(0, centre - width - _WINDOW_BACK), min(len(draft), centre + _WINDOW_AHEAD))
-        for start in sorted(starts, key=lambda at: abs(at + width - centre)):
-            if list(draft[start : start + width]) == wanted:
-                return list(draft[start + width :])
-    return []
+    def _end(self, tokens: list[int], found: Generated, accepted: int | None = None) -> Outcome:
+        """The text is `tokens`; the last of them, and whether it ends there, are `found`'s."""
+        written = len(found.tokens) + 1
+        kept = len(tokens) - len(found.tokens)
+        if self._scored is None:
+            before = (self._known or 0.0) * kept
+        else:
+            kept = min(kept, common(tokens, self._scored_tokens))
+            before = total_logprob(self._scored.probabilities[:kept])
+        mean = (before + found.avg_logprob * written) / (kept + written)
+        return self._outcome(tokens, ended=found.ended, accepted=accepted, avg_logprob=mean)
 
+    def _accept(self, tokens: Sequence[int]) -> Outcome:
+        mean = self._known or 0.0 if self._scored is None else mean_logprob(self._scored)
+        return self._outcome(tokens, ended=True, avg_logprob=mean)
 
-def common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Length of the common prefix."""
-    length = 0
-    for left, right in zip(one, other, strict=False):
-        if left != right:
-            break
-        length += 1
-    return length
-
-
-def mean_logprob(scored: Scored) -> float:
-    """Mean log-probability of the tokens and, where it was judged, of the end."""
-    judged = [*scored.probabilities, *([] if scored.end_probability is None else [scored.end_probability])]
-    return sum(math.log(max(p, 1e-10)) for p in judged) / max(1, len(judged))
+    def _outcome(
+        self,
+        tokens: Sequence[int],
+        *,
+        ended: bool,
+        avg_logprob: float,
+        accepted: int | None = None,
+    ) -> Outcome:
+        seen = self._scored is not None and list(tokens) == self._scored_tokens
+        return Outcome(
+            tokens=tuple(tokens),
+            ended=ended,
+            accepted=max(0, len(tokens) - self._generated) if accepted is None else accepted,
+            passes=self._passes,
+            avg_logprob=avg_logprob,
+            scored=self._scored if seen else None,
+        )

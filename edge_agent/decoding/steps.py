@@ -42,8 +42,11 @@ class Generated(Value, frozen=True):
     ended: bool
     """The model ended the text itself; False: `max_new` stopped it."""
     avg_logprob: float = 0.0
-    """Mean log-probability, nats, over tokens (forced prefix included) and the end of text."""
+    """Mean log-probability, nats, over these tokens and the end of text."""
     no_speech_prob: float = 0.0
+    margins: tuple[float, ...] = ()
+    """After a prefix that was read in one pass: nats between each token (where it ended, the end as well) and
+    the next best one."""
 
 
 class Scored(Value, frozen=True):
@@ -98,9 +101,10 @@ class Steps(Protocol):
         ...
 
     def prove(self, encoded: Encoded, prompt: Sequence[int], tokens: Sequence[int]) -> tuple[float, ...]:
-        """For each of `tokens` and the end after them: above 0.5 it is the best choice, proven.
+        """For each of `tokens` and the end after them: nats between it and the best other one, never too
+        many; negative where another is better.
 
-        One pass; only where `abilities.proves`. Choices within a few per cent of each other prove neither.
+        One pass; only where `abilities.proves`. Beyond half a nat or so the figure only tells the sign.
         """
         ...
 

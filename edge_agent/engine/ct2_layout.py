@@ -16,6 +16,8 @@ from edge_agent.errors import EngineLoadFailed
 from edge_agent.types import Value
 
 _FORMAT = 2
+JUDGE_SHARPNESS = 16.0
+"""What a judge's logits are multiplied by (edge_agent/models/judge.py makes it so)."""
 
 
 class Layout(Value, frozen=True):

@@ -79,7 +79,7 @@ def _proves(steps: Ct2Steps, encoded: Encoded, prompt: list[int]) -> bool:
         return False
     chances = steps.score(encoded, prompt, plain, 100).probabilities
     judged = steps.prove(encoded, prompt, plain)
-    if not all(sure > 0.5 for sure, chance in zip(judged, chances, strict=False) if chance > 0.5):
+    if not all(margin > 0 for margin, chance in zip(judged, chances, strict=False) if chance > 0.5):
         return False
     wrong = next(token for token in plain[1:] + plain[:1] if token != plain[0])
-    return steps.prove(encoded, prompt, [wrong])[0] < 0.5
+    return steps.prove(encoded, prompt, [wrong])[0] < 0

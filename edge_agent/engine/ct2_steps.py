@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge_agent.decoding.features import Mel
 from edge_agent.decoding.steps import Abilities, Encoded, Generated, Scored
-from edge_agent.engine.ct2_layout import Layout
+from edge_agent.engine.ct2_layout import JUDGE_SHARPNESS, Layout
 from edge_agent.engine.ct2_silence import Silence
 from edge_agent.engine.memory_care import is_out_of_memory
 from edge_agent.errors import EngineError, OutOfMemory
@@ -95,7 +96,7 @@ class Ct2Steps:
         given = [*self._layout.rows(tokens), self._layout.end_mirror]
         start = self._layout.rows(prompt[:-1])
         result = _call(self._judge.align, encoded, start, [given], _LEAST_FRAMES)[0]
-        return tuple(result.text_token_probs)
+        return tuple(sharpened_margin(probability) for probability in result.text_token_probs)
 
     def detect_language(self, encoded: Encoded) -> tuple[tuple[str, float], ...]:
         if not self.abilities.multilingual:
@@ -144,12 +145,14 @@ class Ct2Steps:
             wanted=new,
             beam_size=1,
             suppress_blank=False,
+            return_logits_vocab=True,
         )[1]
         rows = result.sequences_ids[0]
         return Generated(
             tokens=tuple(self._layout.tokens(rows)),
             ended=len(rows) < new,
             avg_logprob=float(result.scores[0]) * len(rows) / (len(rows) + 1),
+            margins=tuple(_lead(logits) for logits in result.logits[0]),
         )
 
     def _generate(
@@ -166,6 +169,19 @@ class Ct2Steps:
             suppress_tokens=self._suppress,
             **options,
         )
+
+
+def sharpened_margin(probability: float) -> float:
+    """Nats by which the model itself prefers a token to the best other one, at least, where the judge gives
+    it this probability."""
+    kept = min(max(probability, 1e-9), 1.0 - 1e-7)
+    return math.log(kept / (1.0 - kept)) / JUDGE_SHARPNESS
+
+
+def _lead(logits: Any) -> float:
+    """Nats between the best row of float32[rows] and the next; what is suppressed is far below."""
+    best = np.partition(np.array(logits, dtype=np.float32).reshape(-1), -2)[-2:]
+    return float(best[1] - best[0])
 
 
 def _view(array: NDArray[np.float32]) -> Any:

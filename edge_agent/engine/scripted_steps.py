@@ -12,6 +12,10 @@ from edge_agent.decoding.steps import Abilities, Encoded, Generated, Scored
 from edge_agent.types import Value
 
 _TASK_TOKENS = 4
+_RIVAL = 13
+"""What passes over many tokens prefer at a tie."""
+_NOISE, _CLEAR = 0.05, 0.9
+"""Nats between a token and the next best."""
 
 
 class Sound(Value, frozen=True):
@@ -20,6 +24,8 @@ class Sound(Value, frozen=True):
     tokens: tuple[int, ...]
     weak: frozenset[int] = frozenset()
     """Places (len(tokens) is the end) where the best token has a probability below one half."""
+    ties: frozenset[int] = frozenset()
+    """Places where rounding decides: passes over many tokens slightly prefer another one."""
     no_speech_prob: float = 0.01
     language: str = "en"
     loops: bool = False
@@ -61,11 +67,17 @@ class ScriptedSteps:
         del beam, temperature, judge_speech
         self.calls.append("generate")
         encoded = _after(encoded, prompt)
+        in_one_pass = bool(prefix) and self.abilities.fast_prefix
         tokens = list(prefix)
+        margins = []
         logprob, ended = 0.0, False
         for _ in range(max_new):
             token, probability = _next(encoded, tokens)
             logprob += math.log(probability)
+            if in_one_pass:
+                tied = _place(encoded.tokens, tokens) in encoded.ties
+                token = _RIVAL if tied else token
+                margins.append(_NOISE if tied else _CLEAR)
             if token is None:
                 ended = True
                 break
@@ -76,6 +88,7 @@ class ScriptedSteps:
             ended=ended,
             avg_logprob=logprob / (len(new) + 1),
             no_speech_prob=encoded.no_speech_prob,
+            margins=tuple(margins),
         )
 
     def score(self, encoded: Encoded, prompt: Sequence[int], tokens: Sequence[int], frames: int) -> Scored:
@@ -92,10 +105,7 @@ class ScriptedSteps:
     def prove(self, encoded: Encoded, prompt: Sequence[int], tokens: Sequence[int]) -> tuple[float, ...]:
         self.calls.append("prove")
         encoded = _after(encoded, prompt)
-        best = [_next(encoded, tokens[:place])[0] for place in range(len(tokens) + 1)]
-        return tuple(
-            0.99 if token == choice else 0.01 for token, choice in zip([*tokens, None], best, strict=True)
-        )
+        return tuple(_margin(encoded, tokens[:place], token) for place, token in enumerate([*tokens, None]))
 
     def detect_language(self, encoded: Encoded) -> tuple[tuple[str, float], ...]:
         self.calls.append("detect_language")
@@ -113,7 +123,7 @@ def _after(sound: Sound, prompt: Sequence[int]) -> Sound:
 def _next(sound: Sound, prefix: Sequence[int]) -> tuple[int | None, float]:
     """The best token after a prefix (None: the end) and its probability."""
     place = _place(sound.tokens, prefix)
-    chance = 0.45 if place in sound.weak else 0.9
+    chance = 0.45 if place in sound.weak or place in sound.ties else 0.9
     if sound.flat:
         chance = 0.2
     if place >= len(sound.tokens):
@@ -126,6 +136,15 @@ def _next(sound: Sound, prefix: Sequence[int]) -> tuple[int | None, float]:
 def _chance(sound: Sound, prefix: Sequence[int], token: int | None) -> float:
     best, probability = _next(sound, prefix)
     return probability if token == best else (1.0 - probability) / 2
+
+
+def _margin(sound: Sound, prefix: Sequence[int], token: int | None) -> float:
+    """As a pass over many tokens sees it."""
+    tied = _place(sound.tokens, prefix) in sound.ties
+    best = _next(sound, prefix)[0]
+    if tied and token in (best, _RIVAL):
+        return _NOISE if token == _RIVAL else -_NOISE
+    return _CLEAR if token == best else -_CLEAR
 
 
 def _place(truth: Sequence[int], prefix: Sequence[int]) -> int:

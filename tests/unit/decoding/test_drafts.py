@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.decoding.drafts import Books, Draft
 from edge_agent.decoding.speculate import Outcome
+from edge_agent.decoding.steps import Scored
 from edge_agent.decoding.token_map import TokenMap
 
 DRAFT = Draft(kind="draft", tokens=(1, 2, 3, 4, 5, 6, 7))
@@ -44,6 +46,48 @@ def test_a_draft_that_costs_goes_off_and_comes_back() -> None:
     for _ in range(40):
         books.learn(DRAFT, _outcome(7), 30.0)
     assert books.ready("draft")
+
+
+def test_what_health_tells_of_a_kind() -> None:
+    """Acceptance, tokens per call and the milliseconds saved, by name."""
+    books = _books()
+    books.learn(DRAFT, _outcome(4), 60.0)
+    assert msgspec.to_builtins(books.statistics()) == (
+        {
+            "kind": "draft",
+            "on": True,
+            "utterances": 1,
+            "drafted_tokens": 7,
+            "accepted_tokens": 4,
+            "passes": 1,
+            "acceptance": 0.571,
+            "tokens_per_pass": 4.0,
+            "saved_ms": 40.0,
+        },
+    )
+
+
+def test_break_even_does_not_bring_a_kind_back() -> None:
+    """Off below nothing saved, on again only well above: it does not flap around break-even."""
+    books = _books()
+    for _ in range(8):
+        books.learn(DRAFT, _outcome(0), 105.0)
+    assert not books.ready("draft")
+    for _ in range(60):
+        books.learn(DRAFT, _outcome(3), 97.0)
+    assert not books.statistics()[0].on
+    for _ in range(60):
+        books.learn(DRAFT, _outcome(3), 80.0)
+    assert books.statistics()[0].on
+
+
+def test_a_pass_that_gives_word_times_is_no_loss() -> None:
+    """Where they are wanted, plain decoding would have had to make that pass as well."""
+    seen = msgspec.structs.replace(_outcome(7), scored=Scored(probabilities=(0.9,) * 7))
+    alone, wanted = _books(), _books()
+    alone.learn(DRAFT, seen, 110.0)
+    wanted.learn(DRAFT, seen, 110.0, words=True)
+    assert alone.statistics()[0].saved_ms < 0 < wanted.statistics()[0].saved_ms
 
 
 def test_the_price_of_the_guess_counts() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.decoding.speculate import recycle, verify
+from edge_agent.decoding.recycle import recycle
+from edge_agent.decoding.speculate import verify
 from edge_agent.decoding.steps import Abilities
 from edge_agent.engine.scripted_steps import ScriptedSteps, Sound
 
-TOKENS = st.lists(st.integers(1, 12), max_size=30).map(tuple)
+TOKENS = st.lists(st.integers(1, 13), max_size=30).map(tuple)
+PLACES = st.frozensets(st.integers(0, 30), max_size=6)
 
 
 def _steps(
@@ -31,20 +33,39 @@ def _steps(
 @given(
     truth=TOKENS,
     draft=TOKENS,
-    weak=st.frozensets(st.integers(0, 30), max_size=6),
+    weak=PLACES,
+    ties=PLACES,
     fast=st.booleans(),
     ends=st.booleans(),
     proves=st.booleans(),
+    known=st.sampled_from([None, -0.1]),
 )
 def test_the_result_is_greedys(
-    truth: tuple[int, ...], draft: tuple[int, ...], weak: frozenset[int], fast: bool, ends: bool, proves: bool
+    truth: tuple[int, ...],
+    draft: tuple[int, ...],
+    weak: frozenset[int],
+    ties: frozenset[int],
+    fast: bool,
+    ends: bool,
+    proves: bool,
+    known: float | None,
 ) -> None:
-    """Whatever the draft, the tokens and the end are those of plain greedy decoding."""
+    """Whatever the draft, and whichever way rounding goes, tokens and end are plain greedy decoding's."""
     steps = _steps(fast=fast, ends=ends, proves=proves)
-    sound = Sound(tokens=truth, weak=weak)
+    sound = Sound(tokens=truth, weak=weak, ties=ties)
     plain = steps.generate(sound, [0], max_new=60)
-    found = verify(steps, sound, [0], draft, frames=100, max_new=60)
+    found = verify(steps, sound, [0], draft, frames=100, max_new=60, avg_logprob=known)
     assert (found.tokens, found.ended) == (plain.tokens, plain.ended)
+
+
+@given(truth=TOKENS.filter(bool), ties=PLACES, proves=st.booleans())
+def test_rounding_never_changes_a_right_draft(
+    truth: tuple[int, ...], ties: frozenset[int], proves: bool
+) -> None:
+    """Greedy's own text as draft comes out as it went in."""
+    steps = _steps(proves=proves)
+    sound = Sound(tokens=truth, ties=ties)
+    assert verify(steps, sound, [0], truth, frames=100).tokens == truth
 
 
 @given(truth=TOKENS, edits=st.lists(st.tuples(st.integers(0, 29), st.integers(1, 12)), max_size=3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,8 +11,12 @@ import numpy as np
 import pytest
 
 from edge_agent.audio.files import read_audio
+from edge_agent.decoding import features
 from edge_agent.engine.base import EngineConfig, open_engine
+from edge_agent.engine.ct2_layout import JUDGE_SHARPNESS
+from edge_agent.engine.ct2_steps import sharpened_margin
 from edge_agent.errors import EdgeAgentError, EngineError, EngineLoadFailed
+from edge_agent.models.judge import SHARPNESS
 from edge_agent.models.prepare import prepare
 from edge_agent.models.store import ModelStore
 from edge_agent.types import DecodeOptions
@@ -163,3 +168,27 @@ def test_a_lying_manifest_falls_back_to_plain_decoding(tmp_path: Path) -> None:
     pcm = read_audio(corpus.clips(set="en_read_kathleen")[0].path)
     first = engine.transcribe(pcm, options=DecodeOptions())
     assert engine.transcribe(pcm, options=DecodeOptions(), draft=first).text == first.text
+
+
+def test_margins_of_a_continuation_are_its_own() -> None:
+    """One for each token and the end, none negative: the next best token is never better."""
+    engine = open_engine(_config(model_dir("whisper-base")))
+    steps, tokenizer = engine.steps, engine.decoder.tokenizer
+    if not steps.abilities.fast_prefix:
+        pytest.skip("the stored model was prepared in the plain layout")
+    pcm = read_audio(corpus.clips(set="en_read_kathleen")[4].path)
+    mel = features.log_mel(pcm, 80)
+    encoded = steps.encode(features.fit(mel, 1000, padding=features.silence_value(mel)))
+    prompt = tokenizer.sot_sequence("en")
+    plain = steps.generate(encoded, prompt, max_new=60)
+    found = steps.generate(encoded, prompt, prefix=plain.tokens[:4], max_new=56)
+    assert (found.ended, found.tokens) == (plain.ended, plain.tokens[4:])
+    assert len(found.margins) == len(found.tokens) + 1
+    assert min(found.margins) >= 0
+
+
+def test_the_judges_sharpness_is_what_the_engine_counts_on() -> None:
+    """Margins in nats come from the judge's probabilities divided by it."""
+    assert JUDGE_SHARPNESS == SHARPNESS
+    assert sharpened_margin(0.5) == 0
+    assert sharpened_margin(1 / (1 + math.exp(-16 * 0.2))) == pytest.approx(0.2)
