@@ -91,8 +91,10 @@ def resolve_model(wish: Wish, choice: Choice) -> tuple[Path, str]:
     if "/" in wanted and Path(wanted).is_dir():
         return Path(wanted), Path(wanted).name
     store = ModelStore(wish.models_dir)
-    compute_type = choice.profile.engine.compute_type
-    return store.path(wanted, compute_type=compute_type), store.published_name(wanted)
+    engine = choice.profile.engine
+    if engine.kind == "onnxruntime":
+        return store.onnx_path(wanted, engine.compute_type), store.published_name(wanted)
+    return store.path(wanted, compute_type=engine.compute_type), store.published_name(wanted)
 
 
 def wanted_model(wish: Wish, choice: Choice) -> str:
@@ -220,7 +222,7 @@ def _open(wish: Wish, device: Device, choice: Choice) -> Recogniser:
 
 def _extra(wish: Wish, choice: Choice) -> dict[str, object]:
     """What only some engines know."""
-    if choice.profile.engine.kind != "ctranslate2":
+    if choice.profile.engine.kind not in {"ctranslate2", "onnxruntime"}:
         return {}
     decode = choice.profile.decode
     wanted = decode.speculation if wish.speculation == "auto" else wish.speculation

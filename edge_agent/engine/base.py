@@ -52,6 +52,7 @@ class Engine(Protocol):
 
 MODULES = {
     "ctranslate2": "edge_agent.engine.ct2",
+    "onnxruntime": "edge_agent.engine.ort",
     "scripted": "edge_agent.engine.scripted",
 }
 """Kind of engine -> module with `open_engine(config) -> Engine`. Imported only when chosen: importing a

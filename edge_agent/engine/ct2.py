@@ -10,7 +10,6 @@ import msgspec
 
 from edge_agent import cuda
 from edge_agent.decoding.decoder import Decoder, Settings
-from edge_agent.decoding.drafts import DraftStatistics
 from edge_agent.decoding.steps import Abilities
 from edge_agent.decoding.tokens import Tokenizer
 from edge_agent.engine.base import EngineConfig
@@ -18,11 +17,10 @@ from edge_agent.engine.ct2_draft import Ct2Draft
 from edge_agent.engine.ct2_layout import read_layout
 from edge_agent.engine.ct2_selftest import prove
 from edge_agent.engine.ct2_steps import Ct2Steps
-from edge_agent.engine.memory_care import MemoryCare, is_out_of_memory
-from edge_agent.errors import EngineError, EngineLoadFailed
-from edge_agent.types import SAMPLE_RATE_HZ, DecodeOptions, EngineInfo, Hypothesis, PcmFloat
-
-MAX_AUDIO_S = 30.0
+from edge_agent.engine.memory_care import is_out_of_memory
+from edge_agent.engine.whisper import MAX_AUDIO_S, WhisperEngine
+from edge_agent.errors import EngineLoadFailed
+from edge_agent.types import EngineInfo
 
 
 def open_engine(config: EngineConfig) -> Ct2Engine:
@@ -50,41 +48,14 @@ def open_engine(config: EngineConfig) -> Ct2Engine:
     return Ct2Engine(info, decoder, steps, model)
 
 
-class Ct2Engine:
-    """A loaded model. `transcribe` may be called from as many threads as the configuration has workers."""
+class Ct2Engine(WhisperEngine):
+    """A loaded CTranslate2 model."""
+
+    steps: Ct2Steps
 
     def __init__(self, info: EngineInfo, decoder: Decoder, steps: Ct2Steps, model: Any) -> None:
-        self.info = info
-        self.steps = steps
-        self.decoder = decoder
+        super().__init__(info, decoder, steps)
         self._model = model
-        self._care = MemoryCare()
-
-    def warm_up(self) -> None:
-        """Build the library's kernels for the context lengths in use (about 40 ms each)."""
-        self.decoder.warm_up()
-
-    def transcribe(
-        self, pcm: PcmFloat, *, options: DecodeOptions, draft: Hypothesis | None = None
-    ) -> Hypothesis:
-        """Recognise float32[samples] at 16 kHz, at most 30 s."""
-        if len(pcm) > MAX_AUDIO_S * SAMPLE_RATE_HZ:
-            raise EngineError(
-                f"{len(pcm) / SAMPLE_RATE_HZ:.1f} s of audio are more than Whisper hears at once",
-                remedy=f"cut it to at most {MAX_AUDIO_S:.0f} s",
-            )
-        language = options.language.split("-")[0].lower()
-        if language != "auto" and language not in self.info.languages:
-            raise EngineError(
-                f'{self.info.model} does not know the language "{options.language}"',
-                remedy="choose another model or language",
-            )
-        return self._care.run(lambda: self.decoder.transcribe(pcm, options=options, draft=draft))
-
-    @property
-    def draft_statistics(self) -> tuple[DraftStatistics, ...]:
-        """How each kind of draft does on this device: acceptance, tokens per pass, milliseconds saved."""
-        return self.decoder.draft_statistics
 
     def close(self) -> None:
         """Free the weights now rather than at the next garbage collection."""

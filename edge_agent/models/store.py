@@ -54,6 +54,26 @@ class ModelStore:
         """Where the prepared form belongs."""
         return self._home(name) / "prepared"
 
+    def onnx_dir(self, name: str, precision: str) -> Path:
+        """Where the ONNX form of a precision belongs."""
+        return self._home(name) / f"onnx-{precision}"
+
+    def onnx_path(self, name: str, precision: str) -> Path:
+        """The directory of the ONNX form to load; sizes and times checked.
+
+        Raises:
+            ModelMissing: it was not made.
+            DigestMismatch: its files are damaged.
+        """
+        directory = self.onnx_dir(name, precision)
+        if not (directory / MANIFEST).is_file():
+            raise ModelMissing(
+                f"the {precision} ONNX form of {name} is not in {self.root}",
+                remedy=f"run: edge-agent models convert {name} --to onnx --precision {precision}",
+            )
+        check(directory)
+        return directory
+
     def lock_path(self, name: str) -> Path:
         """The lock that those who change the model hold."""
         return self._home(name) / ".lock"
@@ -153,7 +173,8 @@ class ModelStore:
                 self._admit(name, digests)
                 seal(staging, name, digests)
                 put_in_place(staging, self.source_dir(name))
-                shutil.rmtree(self.prepared_dir(name), ignore_errors=True)
+                for made in (self.prepared_dir(name), *self._home(name).glob("onnx-*")):
+                    shutil.rmtree(made, ignore_errors=True)  # of other bytes
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
         return self.source_dir(name)

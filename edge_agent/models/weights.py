@@ -56,17 +56,28 @@ class WeightsReader:
     def variables(self) -> Iterator[tuple[str, NDArray[Any]]]:
         """Name and array of each variable. ValueError at a type or size that cannot be."""
         for _ in range(self.header.variables):
-            name = self._string()
-            rank = self._number("<B")
-            if rank > _MAX_RANK:
-                raise ValueError(f"{name} has {rank} dimensions")
-            shape = tuple(self._number("<I") for _ in range(rank))
-            kind = self._number("<B")
-            dtype = _TYPES[kind] if kind < len(_TYPES) else None
-            size = self._number("<I")
-            if dtype is None or size != dtype.itemsize * int(np.prod(shape, dtype=np.int64)):
-                raise ValueError(f"{name} has an unknown type or a wrong size")
+            name, dtype, shape, size = self._head()
             yield name, np.frombuffer(self._bytes(size), dtype=dtype).reshape(shape)
+
+    def places(self) -> Iterator[tuple[str, np.dtype[Any], tuple[int, ...], int]]:
+        """Name, type, shape and offset in the file of each variable, instead of `variables()`."""
+        for _ in range(self.header.variables):
+            name, dtype, shape, size = self._head()
+            yield name, dtype, shape, self._file.tell()
+            self._file.seek(size, 1)
+
+    def _head(self) -> tuple[str, np.dtype[Any], tuple[int, ...], int]:
+        name = self._string()
+        rank = self._number("<B")
+        if rank > _MAX_RANK:
+            raise ValueError(f"{name} has {rank} dimensions")
+        shape = tuple(self._number("<I") for _ in range(rank))
+        kind = self._number("<B")
+        dtype = _TYPES[kind] if kind < len(_TYPES) else None
+        size = self._number("<I")
+        if dtype is None or size != dtype.itemsize * int(np.prod(shape, dtype=np.int64)):
+            raise ValueError(f"{name} has an unknown type or a wrong size")
+        return name, dtype, shape, size
 
     def aliases(self) -> list[tuple[str, str]]:
         """Alias and the name it stands for."""

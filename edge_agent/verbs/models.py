@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_agent.errors import DigestMismatch, UsageError
+from edge_agent.verbs import models_convert
 from edge_agent.verbs.common import Subparsers, add_json, models_dir, print_json, say, verb
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ Models are told apart by content: every file has a size and a sha256, and any so
   verify [NAME...]  take every digest again, check the tokenizer, recognise a golden clip
   prepare NAME      make the form this device loads anew (done by pull)
   import NAME DIR   copy a model from a directory
+  convert NAME [DIR]  take a Hugging Face checkpoint of Whisper, or make the ONNX form of a model here
   prune             remove unfinished work, and models not named with --keep
 
 Models live in EDGE_AGENT_MODELS, else in models/ of the state directory."""
@@ -61,6 +63,8 @@ def add_parser(subparsers: Subparsers) -> None:
     take = action("import", "copy a model from a directory")
     take.add_argument("name")
     take.add_argument("directory", type=Path)
+    convert = action("convert", "take a Hugging Face checkpoint of Whisper, or make a model's ONNX form")
+    models_convert.add_arguments(convert)
     prune = action("prune", "remove unfinished work, and models not named with --keep")
     prune.add_argument("--keep", action="append", metavar="NAME", help="remove all others (may be repeated)")
     prune.add_argument(
@@ -219,6 +223,7 @@ def _prune(args: argparse.Namespace, store: ModelStore) -> int:
 
 
 _ACTIONS = {
+    "convert": models_convert.run,
     "list": _list,
     "pull": _pull,
     "verify": _verify,

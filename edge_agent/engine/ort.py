@@ -1,0 +1,96 @@
+"""Whisper on onnxruntime, on the CPU or with CUDA. `models convert --to onnx` makes its models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from edge_agent.decoding.decoder import Decoder, Settings
+from edge_agent.decoding.steps import Abilities
+from edge_agent.decoding.tokens import Tokenizer
+from edge_agent.engine.base import EngineConfig
+from edge_agent.engine.ort_session import open_session
+from edge_agent.engine.ort_steps import OrtSteps, Shape
+from edge_agent.engine.whisper import MAX_AUDIO_S, WhisperEngine
+from edge_agent.errors import EngineLoadFailed
+from edge_agent.types import EngineInfo, Value
+
+FACTS = "onnx.json"
+GRAPHS = ("encoder", "cross", "decoder")
+_FORMAT = 1
+_REMEDY = "make it with: edge-agent models convert NAME --to onnx"
+
+
+class Facts(Value, frozen=True):
+    """What `onnx.json` says of the graphs beside it."""
+
+    format: int
+    source: str
+    """sha256 of the model.bin it was made from."""
+    precision: str
+    """float32, float16 or int8."""
+    mels: int
+    layers: int
+    heads: int
+    vocabulary: int
+    suppressed: tuple[int, ...]
+    suppressed_first: tuple[int, ...]
+
+
+def open_engine(config: EngineConfig) -> WhisperEngine:
+    """Load a Whisper model in ONNX form.
+
+    Raises:
+        EngineLoadFailed: onnxruntime or the model cannot be used.
+    """
+    facts = read_facts(config.model_dir)
+    try:
+        settings = msgspec.convert(config.extra, Settings)
+    except msgspec.ValidationError as error:
+        known = ", ".join(field.name for field in msgspec.structs.fields(Settings))
+        raise EngineLoadFailed(
+            f"an option of the onnxruntime engine is wrong: {error}", remedy=f"options are {known}"
+        ) from error
+    tokenizer = Tokenizer(config.model_dir)
+    graphs = {name: open_session(config.model_dir / f"{name}.onnx", config) for name in GRAPHS}
+    multilingual = tokenizer.multilingual
+    abilities = Abilities(
+        mels=facts.mels,
+        multilingual=multilingual,
+        languages=tuple(tokenizer.special.languages) if multilingual else ("en",),
+        suppressed=frozenset(facts.suppressed),
+        suppressed_first=frozenset(facts.suppressed_first),
+        # Every logit is known, and the cache goes back to any place: nothing has to be proven first.
+        scores_end=True,
+        fast_prefix=True,
+        proves=True,
+    )
+    shape = Shape(layers=facts.layers, heads=facts.heads, vocabulary=facts.vocabulary)
+    steps = OrtSteps(graphs, abilities, tokenizer.special, shape)
+    info = EngineInfo(
+        kind=f"onnxruntime/{facts.precision}",
+        model=config.model_name,
+        languages=abilities.languages,
+        steps=True,
+        max_audio_s=MAX_AUDIO_S,
+    )
+    return WhisperEngine(info, Decoder(steps, tokenizer, settings=settings), steps)
+
+
+def read_facts(model_dir: Path) -> Facts:
+    """The facts of a model directory.
+
+    Raises:
+        EngineLoadFailed: it is no model in ONNX form, or one of another version.
+    """
+    path = model_dir / FACTS
+    try:
+        facts = msgspec.json.decode(path.read_bytes(), type=Facts)
+    except FileNotFoundError as error:
+        raise EngineLoadFailed(f"{model_dir} holds no ONNX model", remedy=_REMEDY) from error
+    except (OSError, msgspec.MsgspecError) as error:
+        raise EngineLoadFailed(f"{path} cannot be used: {error}", remedy=_REMEDY) from error
+    if facts.format != _FORMAT:
+        raise EngineLoadFailed(f"{path} is of a form this version does not know", remedy=_REMEDY)
+    return facts

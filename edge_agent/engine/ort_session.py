@@ -1,0 +1,173 @@
+"""onnxruntime sessions: opened as the profile says, run with numpy arrays or with values bound on a device.
+
+On the CPU arrays go in and out without a copy. On a GPU what one run answers and the next one takes (the
+key-value cache, the cross keys and values) stays there; only tokens, masks and logits cross the bus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent import cuda
+from edge_agent.engine.base import EngineConfig
+from edge_agent.engine.memory_care import is_out_of_memory
+from edge_agent.errors import EngineError, EngineLoadFailed, OutOfMemory
+
+Array = NDArray[Any]
+_CUDA_OPTIONS = {
+    # Searching the fastest convolution runs each one once per new length of sound; the heuristic does not.
+    "cudnn_conv_algo_search": "HEURISTIC",
+    # Growing by powers of two takes twice what is needed from a card that others share.
+    "arena_extend_strategy": "kSameAsRequested",
+}
+
+
+class Session(Protocol):
+    """One graph, ready to run. Threads may share it."""
+
+    grows: bool
+    """Sizes may change from run to run at no cost."""
+
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        """Outputs by name; values are of the kind that `run` takes."""
+        ...
+
+    def fetch(self, value: Any) -> Array:
+        """An output as a numpy array in the machine's memory."""
+        ...
+
+    def place(self, array: Array) -> Any:
+        """A numpy array as the kind of value that stays where the graph runs."""
+        ...
+
+
+def open_session(path: Path, config: EngineConfig) -> Session:
+    """Load one graph.
+
+    Raises:
+        EngineLoadFailed: onnxruntime, its provider or the file cannot be used.
+    """
+    try:
+        import onnxruntime as ort
+    except ImportError as error:
+        raise EngineLoadFailed(
+            f"the library onnxruntime cannot be loaded: {error}", remedy="install edge-asr-agent[cpu]"
+        ) from error
+    providers = _providers(config, ort.get_available_providers())
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = config.threads_per_worker
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3
+    # Threads that spin while they wait take the core that another decode or the microphone needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # The plan of memory holds for one shape only, and sounds differ in length.
+    options.enable_mem_pattern = False
+    try:
+        session = ort.InferenceSession(str(path), options, providers=providers)
+    except failures() as error:
+        message = " ".join(str(error).split())[:200]
+        raise EngineLoadFailed(
+            f"onnxruntime cannot load {path}: {message}",
+            remedy="end what else uses the GPU, or choose a smaller model"
+            if is_out_of_memory(message)
+            else "make it again with: edge-agent models convert",
+        ) from error
+    if config.device == "cpu":
+        return ArraySession(session)
+    if "CUDAExecutionProvider" not in session.get_providers():
+        raise EngineLoadFailed(
+            "onnxruntime could not start its CUDA provider", remedy="install CUDA 12 and cuDNN 9 libraries"
+        )
+    return BoundSession(session, "cuda")
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises: classes of its own that share no base but Exception."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = [
+        found for found in vars(state).values() if isinstance(found, type) and issubclass(found, Exception)
+    ]
+    return (*own, RuntimeError, ValueError)
+
+
+class ArraySession:
+    """On the CPU: numpy arrays in and out."""
+
+    grows = True
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._names = [output.name for output in session.get_outputs()]
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        return dict(zip(self._names, _call(self._session.run, self._names, feeds), strict=True))
+
+    def fetch(self, value: Array) -> Array:
+        return value
+
+    def place(self, array: Array) -> Array:
+        return array
+
+
+class BoundSession:
+    """On a device: outputs stay there, bound as inputs of the next run."""
+
+    grows = False
+
+    def __init__(self, session: Any, device: str) -> None:
+        self._session = session
+        self._device = device
+        self._names = [output.name for output in session.get_outputs()]
+        self._kinds = {entry.name: entry.type for entry in session.get_inputs()}
+
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        binding = self._session.io_binding()
+        for name, value in feeds.items():
+            binding.bind_ortvalue_input(name, self.place(value) if isinstance(value, np.ndarray) else value)
+        for name in self._names:
+            binding.bind_output(name, self._device)
+        _call(self._session.run_with_iobinding, binding)
+        return dict(zip(self._names, binding.get_outputs(), strict=True))
+
+    def fetch(self, value: Any) -> Array:
+        array: Array = value.numpy()
+        return array
+
+    def place(self, array: Array) -> Any:
+        import onnxruntime as ort
+
+        return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), self._device, 0)
+
+
+def _providers(config: EngineConfig, available: Sequence[str]) -> list[Any]:
+    if config.device == "cpu":
+        return ["CPUExecutionProvider"]
+    if "CUDAExecutionProvider" not in available:
+        raise EngineLoadFailed(
+            "onnxruntime is installed without its CUDA provider", remedy="install edge-asr-agent[gpu]"
+        )
+    cuda.preload((*cuda.CUBLAS, *cuda.CUDNN))
+    return [("CUDAExecutionProvider", _CUDA_OPTIONS), "CPUExecutionProvider"]
+
+
+def _call(function: Any, *args: Any) -> Any:
+    """Call the library; what it raises becomes an `EngineError`."""
+    try:
+        return function(*args)
+    except failures() as error:
+        message = " ".join(str(error).split())[:300]
+        if is_out_of_memory(message):
+            raise OutOfMemory(
+                f"onnxruntime has no memory left: {message}",
+                remedy="end what else uses the GPU, or choose a smaller profile",
+            ) from error
+        raise EngineError(
+            f"onnxruntime failed: {message}", remedy="make the model again with: edge-agent models convert"
+        ) from error

@@ -1,0 +1,300 @@
+"""Whisper's ONNX graphs as `Steps`, with a key-value cache that can be rolled back.
+
+Each encoder output carries the cache of what was last read after it. A call that shares a beginning with it
+reads only the rest: a draft is judged, and decoding goes on from any place of it, without reading the prompt
+again. The whole distribution is known at every token, so that what a draft is told is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.decoding.features import MAX_FRAMES, Mel
+from edge_agent.decoding.steps import Abilities, Generated, Scored
+from edge_agent.decoding.vocabulary import SpecialTokens
+from edge_agent.engine import ort_search, warp
+from edge_agent.engine.ct2_silence import Silence
+from edge_agent.engine.ort_session import Session
+from edge_agent.errors import EngineError
+from edge_agent.types import Value
+
+MAX_LENGTH = 448
+"""Positions of Whisper's decoder, and rows of its cache."""
+_ROWS = (64, 128, 256, MAX_LENGTH)
+"""Sizes of the cache on the CPU: the smallest that holds the text is used, because a step reads all of it."""
+_UNSEEN = np.float32(-1e9)
+_SEED = 0
+_HEAD_WIDTH = 64
+
+
+class Shape(Value, frozen=True):
+    """Sizes of a model's decoder."""
+
+    layers: int
+    heads: int
+    vocabulary: int
+
+
+class Cache:
+    """Keys and values of every decoder layer, [rows, hypotheses, heads, 64] each, filled from row 0."""
+
+    def __init__(self, decoder: Session, layers: int, heads: int) -> None:
+        self.names = [f"{kind}_{layer}" for layer in range(layers) for kind in "kv"]
+        self.arrays: dict[str, Any] = {}
+        self.rows = 0
+        self._decoder = decoder
+        self._heads = heads
+
+    def copy(self) -> Cache:
+        """Another cache with the same content; arrays are never written in place, so they are shared."""
+        other = Cache(self._decoder, 0, self._heads)
+        other.names, other.arrays, other.rows = self.names, self.arrays, self.rows
+        return other
+
+    def reserve(self, length: int) -> None:
+        """Make room for `length` tokens. On a device there is room for all from the start: one shape."""
+        if length <= self.rows:
+            return
+        wanted = MAX_LENGTH
+        if self._decoder.grows:
+            wanted = next(rows for rows in _ROWS if rows >= length)
+        for name in self.names:
+            held = self._decoder.fetch(self.arrays[name]) if self.rows else None
+            batch = 1 if held is None else held.shape[1]
+            larger = np.zeros((wanted, batch, self._heads, _HEAD_WIDTH), dtype=np.float32)
+            if held is not None:
+                larger[: self.rows] = held
+            self.arrays[name] = self._decoder.place(larger)
+        self.rows = wanted
+
+
+class Heard:
+    """One encoder output with what was read after it. For one thread at a time."""
+
+    def __init__(self, hidden: NDArray[np.float32], cache: Cache) -> None:
+        self.hidden = hidden
+        self.cross: dict[str, Any] = {}
+        self.cache = cache
+        self.read: list[int] = []
+        """Tokens in the cache."""
+        self.no_speech: dict[tuple[int, ...], float] = {}
+        """Tokens up to the start of transcript -> probability that nobody speaks."""
+        self.judged: tuple[tuple[int, ...], tuple[bool, ...]] = ((), ())
+        """Prompt and tokens of the last scoring pass; which tokens, and the end, are the best choice."""
+
+
+class OrtSteps:
+    """Drives the three graphs; threads may share it."""
+
+    def __init__(
+        self, graphs: Mapping[str, Session], abilities: Abilities, special: SpecialTokens, shape: Shape
+    ) -> None:
+        """Args:
+        graphs: "encoder", "cross" and "decoder".
+        special: ids of the special tokens.
+        """
+        self.abilities = abilities
+        self._graphs = graphs
+        self._special = special
+        self.shape = shape
+        never = abilities.suppressed
+        self._masks = (
+            mask(shape.vocabulary, sorted(never)),
+            mask(shape.vocabulary, sorted(never | abilities.suppressed_first)),
+        )
+        self._silence = Silence(abilities.mels, self._hidden)
+
+    def encode(self, mel: Mel, positions: int = 0) -> Heard:
+        if mel.shape[0] != self.abilities.mels or mel.shape[1] > MAX_FRAMES or mel.shape[1] % 2:
+            raise EngineError(
+                f"features of shape {mel.shape} cannot be encoded", remedy="this is a fault; report it"
+            )
+        hidden = self._hidden(mel)
+        if 2 * positions > mel.shape[1]:
+            quiet = self._silence.positions(hidden.shape[1], positions)
+            hidden = np.concatenate([hidden[0], quiet])[None]
+        return Heard(hidden, Cache(self._graphs["decoder"], self.shape.layers, self.shape.heads))
+
+    def generate(
+        self,
+        encoded: Heard,
+        prompt: Sequence[int],
+        *,
+        prefix: Sequence[int] = (),
+        beam: int = 1,
+        max_new: int = MAX_LENGTH // 2,
+        temperature: float = 0.0,
+        judge_speech: bool = True,
+    ) -> Generated:
+        given = [*prompt, *prefix]
+        new = min(max_new, MAX_LENGTH // 2 - len(prefix), MAX_LENGTH + 1 - len(given))
+        if new < 1:
+            return Generated(tokens=(), ended=False)
+        first = self._read(encoded, given, keep=len(given) - 1)[0][-1] + self._forbidden(first=not prefix)
+        speech = self._no_speech(encoded, prompt) if judge_speech else 0.0
+        if beam > 1 and temperature <= 0:
+            found = ort_search.beam(
+                first, self._beams(encoded, given), eot=self._special.eot, max_new=new, width=beam
+            )
+        else:
+            found = ort_search.greedy(
+                first,
+                lambda tokens, _order: self._next(encoded, tokens[0]),
+                eot=self._special.eot,
+                max_new=new,
+                temperature=temperature,
+                rng=np.random.default_rng(_SEED),
+            )
+        return Generated(
+            tokens=found.tokens,
+            ended=found.ended,
+            avg_logprob=found.sum_logprob / (len(found.tokens) + 1),
+            no_speech_prob=speech,
+        )
+
+    def score(self, encoded: Heard, prompt: Sequence[int], tokens: Sequence[int], frames: int) -> Scored:
+        logits, attention = self._judge(encoded, prompt, tokens)
+        given = [*tokens, self._special.eot]
+        chances = np.exp(ort_search.log_softmax(logits))[np.arange(len(given)), given]
+        path = () if attention is None else warp.align(attention[0], max(1, frames // 2))
+        return Scored(
+            probabilities=tuple(map(float, chances[:-1])), end_probability=float(chances[-1]), path=path
+        )
+
+    def prove(self, encoded: Heard, prompt: Sequence[int], tokens: Sequence[int]) -> tuple[float, ...]:
+        if encoded.judged[0] != (*prompt, *tokens):
+            self._judge(encoded, prompt, tokens)
+        return tuple(map(float, encoded.judged[1]))
+
+    def detect_language(self, encoded: Heard) -> tuple[tuple[str, float], ...]:
+        if not self.abilities.multilingual:
+            return ()
+        logits = self._read(encoded, [self._special.sot], keep=0)[0][-1]
+        languages = self._special.languages
+        chances = np.exp(ort_search.log_softmax(logits[list(languages.values())]))
+        ranked = sorted(zip(languages, map(float, chances), strict=True), key=lambda pair: -pair[1])
+        return tuple(ranked)
+
+    def _hidden(self, mel: Mel) -> NDArray[np.float32]:
+        encoder = self._graphs["encoder"]
+        found: NDArray[np.float32] = encoder.fetch(encoder.run({"features": mel[None]})["hidden"])
+        return found
+
+    def _judge(
+        self, encoded: Heard, prompt: Sequence[int], tokens: Sequence[int]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Logits of every token and of the end, forbidden ones at -inf; the attention beside them."""
+        place = len(prompt) - 1
+        logits, attention = self._read(encoded, [*prompt, *tokens], keep=place, wanted_from=place)
+        logits = logits + self._forbidden(first=False)
+        logits[0] += self._forbidden(first=True)
+        best = logits.argmax(axis=1) == [*tokens, self._special.eot]
+        encoded.judged = ((*prompt, *tokens), tuple(map(bool, best)))
+        return logits, attention
+
+    def _next(self, encoded: Heard, token: int) -> NDArray[np.float32]:
+        given = [*encoded.read, token]
+        logits, _ = self._read(encoded, given, keep=len(given) - 1)
+        return logits[-1:] + self._forbidden(first=False)
+
+    def _read(
+        self, encoded: Heard, given: Sequence[int], *, keep: int, wanted_from: int | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Read what of `given` is not in the cache.
+
+        Args:
+            keep: at most so many tokens are taken from the cache; what comes after them is read in any case.
+            wanted_from: place of the first token whose logits are wanted; default: the last one alone.
+
+        Returns:
+            float32[wanted, rows of the vocabulary], float32[1, heads, read, positions].
+        """
+        if len(given) > MAX_LENGTH:
+            raise EngineError(f"{len(given)} tokens do not fit", remedy="shorten the prompt or the terms")
+        known = min(keep, _common(encoded.read, given))
+        rest = list(given[known:])
+        wanted = list(range((len(given) - 1 if wanted_from is None else wanted_from) - known, len(rest)))
+        starts = [place for place, token in enumerate(rest) if token == self._special.sot]
+        out = self._run(encoded, encoded.cache, [rest], place=known, wanted=[*starts, *wanted], order=[0])
+        encoded.read = list(given)
+        decoder = self._graphs["decoder"]
+        logits: NDArray[np.float32] = decoder.fetch(out["logits"])[0]
+        for row, place in enumerate(starts):
+            chances = np.exp(ort_search.log_softmax(logits[row].copy()))
+            encoded.no_speech[tuple(given[: known + place + 1])] = float(chances[self._special.no_speech])
+        attention = None
+        if wanted_from is not None and "attention" in out:
+            attention = decoder.fetch(out["attention"])
+        return logits[len(starts) :], attention
+
+    def _run(
+        self,
+        encoded: Heard,
+        cache: Cache,
+        tokens: Sequence[Sequence[int]],
+        *,
+        place: int,
+        wanted: Sequence[int],
+        order: Sequence[int],
+    ) -> dict[str, Any]:
+        """One pass over int[hypotheses, n] tokens that begin at `place`; the cache holds them afterwards."""
+        count = len(tokens[0])
+        cache.reserve(place + count)
+        if not encoded.cross:
+            encoded.cross = self._graphs["cross"].run({"hidden": encoded.hidden})
+        places = np.arange(place, place + count, dtype=np.int64)[:, None]
+        feeds = {
+            "tokens": np.array(tokens, dtype=np.int64),
+            "places": places,
+            "wanted": np.array(wanted, dtype=np.int64),
+            "order": np.array(order, dtype=np.int64),
+            "bias": np.where(np.arange(cache.rows) <= places, np.float32(0), _UNSEEN),
+            **encoded.cross,
+            **{f"self_{name}": value for name, value in cache.arrays.items()},
+        }
+        out = self._graphs["decoder"].run(feeds)
+        cache.arrays = {name: out.pop(f"new_{name}") for name in cache.names}
+        return out
+
+    def _beams(self, encoded: Heard, given: Sequence[int]) -> ort_search.Advance:
+        """Steps of several hypotheses; the cache of `encoded` stays as it is."""
+        cache, place = encoded.cache.copy(), len(given)
+
+        def advance(tokens: Sequence[int], order: Sequence[int]) -> NDArray[np.float32]:
+            nonlocal place
+            out = self._run(
+                encoded, cache, [[token] for token in tokens], place=place, wanted=[0], order=order
+            )
+            place += 1
+            logits: NDArray[np.float32] = self._graphs["decoder"].fetch(out["logits"])[:, 0]
+            return logits + self._forbidden(first=False)
+
+        return advance
+
+    def _no_speech(self, encoded: Heard, prompt: Sequence[int]) -> float:
+        """What the start of transcript was followed by when it was read; it was, for this prompt."""
+        start = list(prompt).index(self._special.sot)
+        return encoded.no_speech.get(tuple(prompt[: start + 1]), 0.0)
+
+    def _forbidden(self, *, first: bool) -> NDArray[np.float32]:
+        """float32[rows of the vocabulary]: -inf for what is never generated, else 0."""
+        return self._masks[first]
+
+
+def mask(size: int, forbidden: Sequence[int]) -> NDArray[np.float32]:
+    """float32[size]: -inf at `forbidden`."""
+    found = np.zeros(size, dtype=np.float32)
+    found[list(forbidden)] = -np.inf
+    return found
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """Length of the common beginning."""
+    return next(
+        (place for place, (left, right) in enumerate(zip(one, other, strict=False)) if left != right),
+        min(len(one), len(other)),
+    )

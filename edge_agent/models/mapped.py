@@ -1,0 +1,86 @@
+"""Weight files mapped instead of read: CTranslate2's `model.bin` and Hugging Face's `*.safetensors`.
+
+An array is touched only when it is used, so that a model of several gigabytes is converted in the memory of
+its largest one. A safetensors file is a u64 length, that much JSON (name -> type, shape, byte range), data.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.models.weights import WeightsReader, open_weights
+
+_MAX_HEADER_BYTES = 100 << 20
+_SAFE_TYPES: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+    "F64": np.dtype("<f8"),
+}
+_INDEX = "model.safetensors.index.json"
+
+
+def map_ct2(path: Path) -> dict[str, NDArray[Any]]:
+    """Name -> array of a `model.bin`. ValueError when it is not one, OSError when it cannot be read."""
+    with open_weights(path) as file:
+        places = list(WeightsReader(file).places())
+    return {
+        name: np.memmap(path, dtype, "r", offset, shape) if shape else _scalar(path, dtype, offset)
+        for name, dtype, shape, offset in places
+    }
+
+
+def _scalar(path: Path, dtype: np.dtype[Any], offset: int) -> NDArray[Any]:
+    return np.fromfile(path, dtype, count=1, offset=offset).reshape(())
+
+
+def map_safetensors(directory: Path) -> dict[str, NDArray[Any]]:
+    """Name -> array of `model.safetensors`, or of all files its index names; bfloat16 becomes float32.
+
+    Raises:
+        ValueError: a file is not of that form.
+        OSError: it cannot be read.
+    """
+    found: dict[str, NDArray[Any]] = {}
+    for path in _files(directory):
+        found |= _map_one(path)
+    return found
+
+
+def _files(directory: Path) -> list[Path]:
+    index = directory / _INDEX
+    if not index.is_file():
+        return [directory / "model.safetensors"]
+    names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+    if any("/" in str(name) or not str(name).endswith(".safetensors") for name in names):
+        raise ValueError(f"{index} names files elsewhere")
+    return [directory / name for name in sorted(set(names))]
+
+
+def _map_one(path: Path) -> dict[str, NDArray[Any]]:
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
+        if not 2 <= length <= _MAX_HEADER_BYTES:
+            raise ValueError(f"{path.name} is not a safetensors file")
+        header = json.loads(file.read(length))
+    return {name: _array(path, entry, 8 + length) for name, entry in header.items() if name != "__metadata__"}
+
+
+def _array(path: Path, entry: dict[str, Any], base: int) -> NDArray[Any]:
+    dtype = _SAFE_TYPES.get(entry["dtype"])
+    shape = tuple(int(size) for size in entry["shape"])
+    start, end = entry["data_offsets"]
+    if dtype is None or end - start != dtype.itemsize * int(np.prod(shape, dtype=np.int64)):
+        raise ValueError(f"{path.name} holds an array of an unknown type or a wrong size")
+    if base + end > path.stat().st_size:
+        raise ValueError(f"{path.name} ends too early")
+    found: NDArray[Any] = np.memmap(path, dtype, "r", base + start, shape)
+    if entry["dtype"] == "BF16":  # the upper half of a float32
+        return (found.astype(np.uint32) << 16).view(np.float32)
+    return found
