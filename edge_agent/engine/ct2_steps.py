@@ -131,15 +131,16 @@ class Ct2Steps:
         self, encoded: Encoded, prompt: Sequence[int], prefix: Sequence[int], max_new: int
     ) -> Generated:
         """Read the prefix in one pass. The library asks only the first of a batch whether timestamps are
-        wanted, and that answer hangs on its last token: so a helper goes first that ends in no-timestamps."""
+        wanted, and that answer hangs on its last token: so a helper goes first that ends in no-timestamps.
+        It hears nothing and writes nothing, or the library would go on until it has come to its end, too."""
         whole = self._layout.rows([*prompt, *prefix])
         new = min(max_new, MAX_LENGTH + 1 - len(whole))
         if new < 1:
             return Generated(tokens=(), ended=False)
-        helper = [*whole[:-1], whole[len(prompt) - 1]]
+        helper = [*whole[: len(prompt)], *whole[len(prompt) - 1 : len(prompt)] * len(prefix)]
         sound = np.array(encoded)
         result = self._generate(
-            _view(np.concatenate([sound, sound])),
+            _view(np.concatenate([np.zeros_like(sound), sound])),
             [helper, whole],
             prompt_length=len(whole),
             wanted=new,
