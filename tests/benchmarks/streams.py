@@ -193,19 +193,19 @@ def search(model: str, seconds: float, *, partials: bool) -> list[Run]:
             runs[streams] = run
         return run is not None and run.held
 
+    most, least = 0, _MOST + 1  # held, and not held
     streams = _BEGIN_AT.get((model, partials), 4)
-    most, least = 0, streams
-    if holds(streams):
-        while streams < _MOST:
-            most, streams = streams, 2 * streams
-            if not holds(streams):
-                least = streams
-                break
-    else:
-        while streams > 1 and not most:
-            least, streams = streams, streams // 2
-            most = streams if holds(streams) else 0
-    if least - most > 1:
+    up = holds(streams)
+    most, least = (streams, least) if up else (most, streams)
+    while (streams < _MOST) if up else (streams > 1):
+        streams = 2 * streams if up else streams // 2
+        if holds(streams):
+            most = streams
+        else:
+            least = streams
+        if most and least <= _MOST:
+            break
+    if most and 1 < least - most <= _MOST // 2:
         holds((most + least) // 2)
     return [runs[number] for number in sorted(runs)]
 
