@@ -131,7 +131,7 @@ class Agent:
             clock=clock,
             queue_s=profile.limits.utterance_queue_s,
             live=self._live,
-            partials=partial_config(config),
+            partials=partial_config(config, profile),
             snapshot=self._snapshot,
             refine=Script(config.recognition.script),
             on_early=self._judge,

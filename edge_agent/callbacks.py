@@ -12,8 +12,8 @@ from edge_agent.work import Work
 def callbacks(work: Work, notes: Notes, events: Events) -> Callbacks:
     """For `audio.cutter`; called on its thread, quick."""
 
-    def started(channel: int, _start_ns: int) -> None:
-        work.started(channel)
+    def started(channel: int, start_ns: int) -> None:
+        work.started(channel, start_ns)
         notes.started(channel)
         events.say("speech_start", channel=channel)
 

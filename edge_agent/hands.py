@@ -128,7 +128,7 @@ class Hands:
         else:
             self._ledger.origin = msgspec.structs.replace(self._ledger.origin, site=config.device.site)
         self._scribe.set_options(decode_options(wish, recogniser.choice))
-        self._scribe.work.set_partials(partial_config(config))
+        self._scribe.work.set_partials(partial_config(config, recogniser.choice.profile))
         self._cutter.configure(endpoint_config(config, recogniser.choice.profile))
         return tuple(pending)
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import msgspec
 
 from edge_agent.audio.gate import GateConfig
-from edge_agent.audio.segment import EndpointConfig
+from edge_agent.audio.segment import EndpointConfig, earliest_cut_s
 from edge_agent.config import Config
 from edge_agent.mqtt import wire
 from edge_agent.mqtt.settings import MqttSettings, endpoint, password, tls_context
 from edge_agent.opening import Recogniser, Wish
 from edge_agent.partials import PartialConfig
 from edge_agent.profile.schema import Profile
+from edge_agent.text.stabilise import StabiliserConfig
 
 
 def mqtt_settings(config: Config) -> MqttSettings:
@@ -86,10 +87,21 @@ def wake_model(config: Config) -> Path | None:
     return Path(config.gate.model).expanduser() if config.gate.mode == "wake" else None
 
 
-def partial_config(config: Config) -> PartialConfig:
-    """How often the open utterance is told."""
-    wanted = config.recognition
-    return PartialConfig(enabled=wanted.partials, interval_ms=wanted.partial_interval_ms)
+def partial_config(config: Config, profile: Profile) -> PartialConfig:
+    """How often the open utterance is told, and what of it as stable."""
+    wanted, how = config.recognition, profile.partials
+    longest_s = endpoint_config(config, profile).max_utterance_s
+    return PartialConfig(
+        enabled=wanted.partials,
+        first_ms=how.first_ms,
+        interval_ms=wanted.partial_interval_ms,
+        stabiliser=StabiliserConfig(
+            rule=how.rule,
+            guard_s=how.guard_s,
+            sure=how.sure,
+            open_after_s=earliest_cut_s(longest_s),
+        ),
+    )
 
 
 def origin(config: Config, device_id: str, recogniser: Recogniser) -> wire.Origin:

@@ -103,11 +103,11 @@ class Work:
             self._pieces.append(gap)
             self._changed.notify_all()
 
-    def started(self, channel: int) -> None:
-        """Speech began: partials are due from now on."""
+    def started(self, channel: int, start_ns: int | None = None) -> None:
+        """Speech began, its sound at `start_ns`: partials are due from now on."""
         with self._changed:
             self._speaking.add(channel)
-            self._partials.started(channel, self._clock.monotonic_ns())
+            self._partials.started(channel, self._clock.monotonic_ns(), start_ns)
             self._changed.notify_all()
 
     def paused(self, utterance: Utterance) -> None:

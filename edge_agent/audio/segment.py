@@ -16,12 +16,18 @@ from edge_agent.audio.pauses import Pauses
 from edge_agent.types import FRAME_SAMPLES, SAMPLE_RATE_HZ, Cut, Ending, Value
 
 _MS = SAMPLE_RATE_HZ // 1000
+_FRAME_S = FRAME_SAMPLES / SAMPLE_RATE_HZ
 _PAUSE = 200 * _MS  # between words, not within one: ends a click, and continuous talk at its limit
 _CUT_WINDOW_S = 6.0  # the quietest frame is looked for in the last seconds before the limit
 _CUT_REST = SAMPLE_RATE_HZ // 2  # and leaves at least this much for the next utterance
 _REJOIN = 1200 * _MS  # speech that starts again so soon after an end went on, unless a sentence was finished
 _DEPTH_DB = 25.0
 _NEAR = (1, 2, 3, 4, 4, 4, 3, 2, 1)  # weights of the frames around a cut
+
+
+def earliest_cut_s(max_utterance_s: float) -> float:
+    """Where in an utterance the cut of continuous talk may fall at the earliest: seconds from its start."""
+    return max(max_utterance_s / 2, max_utterance_s - _CUT_WINDOW_S) - _FRAME_S
 
 
 class EndpointConfig(Value, frozen=True):

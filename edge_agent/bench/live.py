@@ -1,7 +1,8 @@
 """The replay laboratory: recordings in real time through the whole agent and a real broker.
 
 What a person feels is measured at a subscriber, against the sample clock: when first words show, how long
-a word takes to become stable, how often the text changes its mind, how late the final comes.
+a word takes to be shown for good and to become stable, how often the text changes its mind, how late the
+final comes.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class UtteranceFigures(Value, frozen=True):
     first_partial_ms: float | None
     """From the start of speech; None when the final came first."""
     word_lags_ms: tuple[float, ...]
+    """Of each word: from its end to the message from which on it is shown as in the final."""
+    stable_lags_ms: tuple[float, ...]
     """Of each word: from its end to the message that made it stable."""
     final_ms: float
     """From the last speech sample to the final at the subscriber."""
@@ -51,6 +54,8 @@ class UtteranceFigures(Value, frozen=True):
     """Units of tails that changed."""
     units: int
     """Of the final."""
+    respelled: bool
+    """The final has the last stable words with other signs or capitals."""
     same_alone: bool
     """The final equals a decode of the utterance by itself."""
 
@@ -165,26 +170,43 @@ def _figures(messages: list[_Received], alone: dict[str, str]) -> UtteranceFigur
     first_word_s = body["words"][0]["start_s"] if body["words"] else 0.0
     speech_s = start_s + max(0.3, first_word_s)  # words begin at the earliest after the pre-roll
     stable, tail = _retracted(messages)
+    settled = partials[-1].body["stable"] if partials else ""
     return UtteranceFigures(
         text=body["text"],
         first_partial_ms=1e3 * (partials[0].at_s - speech_s) if partials else None,
-        word_lags_ms=_word_lags_ms(messages, start_s),
+        word_lags_ms=_lags_ms(messages, start_s, _shown(messages)),
+        stable_lags_ms=_lags_ms(messages, start_s, [len(units(m.body["stable"])) for m in messages]),
         final_ms=1e3 * (final.at_s - start_s) - body["duration_ms"],
         partials=len(partials),
         stable_retracted=stable,
         tail_retracted=tail,
         units=len(units(body["text"])),
+        respelled=stable == 0 and not body["text"].startswith(settled),
         same_alone=" ".join(alone.get(body["id"], "").split()) == body["text"],
     )
 
 
-def _word_lags_ms(messages: list[_Received], start_s: float) -> tuple[float, ...]:
-    """For each word of the final: when a message first had that many stable words, after the word's end."""
-    words = messages[-1].body["words"]
-    counts = [len(units(m.body["stable"])) for m in messages]
+def _shown(messages: list[_Received]) -> list[int]:
+    """Of each message, how many leading units it and all that follow it show as the final does."""
+    final = units(messages[-1].body["text"])
+    counts, least = [], len(final)
+    for message in reversed(messages):
+        found = units(message.body["stable"] + message.body["tail"])
+        same = next((i for i, (a, b) in enumerate(zip(found, final, strict=False)) if a != b), len(found))
+        least = min(least, same)
+        counts.append(least)
+    return counts[::-1]
+
+
+def _lags_ms(messages: list[_Received], start_s: float, counts: list[int]) -> tuple[float, ...]:
+    """For each word of the final: when a message first counted it, after the word's end.
+
+    Args:
+        counts: of each message, how many leading units count.
+    """
     lags = []
     seen = 0
-    for word in words:
+    for word in messages[-1].body["words"]:
         seen += len(units(word["text"]))
         at_s = next(
             (m.at_s for m, count in zip(messages, counts, strict=True) if count >= seen), messages[-1].at_s
@@ -215,6 +237,7 @@ def summary(figures: LiveFigures) -> dict[str, float | int | None]:
     beyond = [one.final_ms - figures.silence_ms for one in said]
     first = [one.first_partial_ms for one in said if one.first_partial_ms is not None]
     lags = [lag for one in said for lag in one.word_lags_ms]
+    stable_lags = [lag for one in said for lag in one.stable_lags_ms]
     count = sum(one.units for one in said)
     return {
         "utterances": len(said),
@@ -227,7 +250,10 @@ def summary(figures: LiveFigures) -> dict[str, float | int | None]:
         "first_partial_p95_ms": percentile(first, 0.95),
         "word_lag_p50_ms": percentile(lags, 0.5),
         "word_lag_p95_ms": percentile(lags, 0.95),
+        "stable_lag_p50_ms": percentile(stable_lags, 0.5),
+        "stable_lag_p95_ms": percentile(stable_lags, 0.95),
         "stable_flicker": round(sum(one.stable_retracted for one in said) / max(1, count), 4),
+        "stable_respelled": round(sum(one.respelled for one in said) / max(1, len(said)), 4),
         "tail_flicker": round(sum(one.tail_retracted for one in said) / max(1, count), 4),
         "finals_as_alone": round(sum(one.same_alone for one in said) / max(1, len(said)), 4),
         "early_wasted": figures.early_wasted,

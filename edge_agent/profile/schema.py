@@ -102,6 +102,21 @@ class Endpoint(Value, frozen=True):
     max_utterance_s: Annotated[float, Meta(ge=2, le=29)]
 
 
+class Partials(Value, frozen=True):
+    """When the words of an open utterance are told, and which of them are told as stable."""
+
+    first_ms: Annotated[int, Meta(ge=0, le=5_000)] = 400
+    """From the moment speech is sure, 0.1 s after it starts, to the first."""
+    rule: Literal["alignment", "agreement"] = "alignment"
+    """alignment: by word times and probabilities; agreement: what two in a row share."""
+    guard_s: Annotated[float, Meta(ge=0, le=2)] = 0.2
+    """alignment: sound that must follow a word."""
+    sure: Annotated[
+        tuple[tuple[Annotated[int, Meta(ge=1, le=20)], Share], ...], Meta(min_length=1, max_length=10)
+    ] = ((2, 0.8), (3, 0.7), (5, 0.6))
+    """alignment: looks in a row that must have had a word, least probability of it; any step will do."""
+
+
 class Limits(Value, frozen=True):
     """What the agent may use."""
 
@@ -131,6 +146,7 @@ class Profile(Value, frozen=True):
     endpoint: Endpoint
     limits: Limits
     expect: Expect
+    partials: Partials = Partials()
     match: Match = Match()
     extends: tuple[str, ...] = ()
     """Ancestors, nearest first."""

@@ -21,6 +21,13 @@ def test_the_first_is_due_soon_after_speech_starts() -> None:
     assert partials.wait_s(150 * MS, 5.0) == 0.25
 
 
+def test_what_goes_on_from_a_cut_is_told_at_once() -> None:
+    """Its first seconds are there already."""
+    partials = Partials(CONFIG)
+    partials.started(0, 10_000 * MS, 7_000 * MS)
+    assert partials.due(10_000 * MS) == 0
+
+
 def test_a_pause_is_left_to_the_early_final() -> None:
     """No partial is decoded while the endpoint waits."""
     partials = Partials(CONFIG)

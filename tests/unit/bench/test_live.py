@@ -38,7 +38,8 @@ def test_figures_of_one_utterance() -> None:
     figures = live._figures(messages, {"u": "turn on the crane"})
     assert figures.first_partial_ms == pytest.approx(900)
     assert figures.final_ms == pytest.approx(620)
-    assert figures.word_lags_ms == pytest.approx((600, 900, 1620, 1020))
+    assert figures.stable_lags_ms == pytest.approx((600, 900, 1620, 1020))
+    assert figures.word_lags_ms == pytest.approx((600, 900, 700, 100))
     assert (figures.stable_retracted, figures.tail_retracted, figures.units) == (0, 2, 4)
     assert figures.same_alone
 
@@ -48,7 +49,22 @@ def test_a_stable_word_that_changes_is_counted() -> None:
     messages = [message(1.2, "partial", "burn on"), message(2.6, "final", "turn on the crane", words=WORDS)]
     figures = live._figures(messages, {"u": "other words"})
     assert figures.stable_retracted == 1
+    assert not figures.respelled
     assert not figures.same_alone
+
+
+def test_a_word_that_came_and_went_counts_from_its_last_coming() -> None:
+    """Shown early, then otherwise, then as in the final."""
+    messages = [
+        message(0.8, "partial", "", "turn on"),
+        message(1.3, "partial", "", "turn off"),
+        message(1.8, "partial", "Turn", " on the"),
+        message(2.6, "final", "turn on the crane", words=WORDS),
+    ]
+    figures = live._figures(messages, {})
+    assert figures.word_lags_ms == pytest.approx((200, 1000, 800, 1000))
+    assert figures.stable_retracted == 0
+    assert figures.respelled
 
 
 def test_the_summary_has_medians() -> None:
