@@ -31,6 +31,8 @@ _log = logging.getLogger(__name__)
 _WAIT_S = 0.5
 _KEPT_LATENCIES = 256
 _KEPT_OF_STREAM = 64
+_FAIR_MS_PER_S = 100.0
+"""Talk without a pause is decoded when it is cut: that a final takes so long is no sign of a busy machine."""
 _FAILURES_ALLOWED = 6
 """Failed decodes in a row (three utterances, each tried twice) after which the engine is given up."""
 
@@ -286,7 +288,7 @@ class Scribe:
         )
         self._counts["finals"] += 1
         self._totals.append(latency.total)
-        self.work.told(latency.queue + latency.decode)
+        self.work.told(latency.queue + latency.decode - _FAIR_MS_PER_S * utterance.duration_s)
         self._streams.setdefault(utterance.channel, _Stream()).add(latency.total)
         self._decodes.append(latency.decode)
 

@@ -151,7 +151,7 @@ class Work:
             return mine
 
     def told(self, late_ms: float) -> None:
-        """A final was committed so long after its end had been declared."""
+        """A final was committed so long after its end had been declared, less what its length excuses."""
         self._late.append((self._clock.monotonic_ns(), late_ms))
 
     def growing(self, channel: int) -> Growing | None:

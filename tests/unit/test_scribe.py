@@ -244,3 +244,16 @@ def test_each_channel_has_a_language_it_is_used_to() -> None:
     worker.work.final(utterance(100))
     worker.stop(5)
     assert engine.expected == ["", "", "zh", "", ""]
+
+
+def test_lateness_is_measured_by_what_was_said() -> None:
+    """A third of a second is late after a word and none after half a minute of talk that was cut."""
+    for seconds, late in ((1, True), (28, False)):
+        engine = Engine()
+        engine.open.clear()
+        worker = scribe(engine, Book())
+        for _ in range(2):
+            worker.work.final(utterance(16_000 * seconds))
+        threading.Timer(0.3, engine.open.set).start()
+        worker.stop(20)
+        assert (worker.work.late_ms > 0) == late
