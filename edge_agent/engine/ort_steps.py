@@ -83,8 +83,8 @@ class Heard:
         """Tokens in the cache."""
         self.no_speech: dict[tuple[int, ...], float] = {}
         """Tokens up to the start of transcript -> probability that nobody speaks."""
-        self.judged: tuple[tuple[int, ...], tuple[bool, ...]] = ((), ())
-        """Prompt and tokens of the last scoring pass; which tokens, and the end, are the best choice."""
+        self.judged: tuple[tuple[int, ...], tuple[float, ...]] = ((), ())
+        """Prompt and tokens of the last scoring pass; by how much tokens and end lead, as `prove` tells."""
 
 
 class OrtSteps:
@@ -168,7 +168,7 @@ class OrtSteps:
     def prove(self, encoded: Heard, prompt: Sequence[int], tokens: Sequence[int]) -> tuple[float, ...]:
         if encoded.judged[0] != (*prompt, *tokens):
             self._judge(encoded, prompt, tokens)
-        return tuple(map(float, encoded.judged[1]))
+        return encoded.judged[1]
 
     def detect_language(self, encoded: Heard) -> tuple[tuple[str, float], ...]:
         if not self.abilities.multilingual:
@@ -192,8 +192,10 @@ class OrtSteps:
         logits, attention = self._read(encoded, [*prompt, *tokens], keep=place, wanted_from=place)
         logits = logits + self._forbidden(first=False)
         logits[0] += self._forbidden(first=True)
-        best = logits.argmax(axis=1) == [*tokens, self._special.eot]
-        encoded.judged = ((*prompt, *tokens), tuple(map(bool, best)))
+        own = np.arange(len(tokens) + 1), [*tokens, self._special.eot]
+        others = logits.copy()
+        others[own] = -np.inf
+        encoded.judged = ((*prompt, *tokens), tuple(map(float, logits[own] - others.max(axis=1))))
         return logits, attention
 
     def _next(self, encoded: Heard, token: int) -> NDArray[np.float32]:
