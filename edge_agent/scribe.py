@@ -283,9 +283,10 @@ class Scribe:
         if reason:
             self._rejected[reason] += 1
             return
-        self._habits.setdefault(utterance.channel, Habit()).note(
-            hypothesis.language, hypothesis.language_probability
-        )
+        if self._options.language == "auto":  # a language that was set is nobody's habit
+            self._habits.setdefault(utterance.channel, Habit()).note(
+                hypothesis.language, hypothesis.language_probability
+            )
         self._counts["finals"] += 1
         self._totals.append(latency.total)
         self.work.told(latency.queue + latency.decode - _FAIR_MS_PER_S * utterance.duration_s)

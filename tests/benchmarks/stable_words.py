@@ -147,9 +147,9 @@ def main() -> None:
     asked = f"--clips {args.clips} --languages {' '.join(args.languages)}"
     text = (
         f"{args.model}, {results.machine()}. A unit is a word, in Chinese a character. Taken back: stable "
-        "before, not in its place in the final. Respelled: utterances whose final has them with other signs or "
-        "capitals. Lag: from the end of a word to the look that made it stable, decode time not counted; words "
-        "that only the final tells count with the silence.\n\n"
+        "before, not in its place in the final. Respelled: utterances whose final has them with other signs "
+        "or capitals. Lag: from the end of a word to the look that made it stable, decode time not counted; "
+        "words that only the final tells count with the silence.\n\n"
         f"{results.table(head, rows)}\n\n`python -m tests.benchmarks.stable_words {asked} --write`"
     )
     print(text)
