@@ -19,12 +19,11 @@ from edge_agent.mqtt import wire
 from edge_agent.mqtt.private_broker import PrivateBroker
 from edge_agent.mqtt.publisher import Courier
 from edge_agent.mqtt.settings import MqttSettings
-from edge_agent.outbox.database import Database
-from edge_agent.outbox.rows import Row
 from edge_agent.outbox.store import Outbox
 from edge_agent.types import Hypothesis, Latency, Utterance, Word
 from tests.broker import Subscriber, wait_until
 from tests.fault.kills import assert_nothing_lost, end_child, kill_9_run, start_child
+from tests.fault.test_drain import fill
 
 CLOCK = SystemClock()
 ORIGIN = wire.Origin(device_id="dev", site="lab", profile="p", engine="scripted", model="m@1")
@@ -62,22 +61,6 @@ def outbox(tmp_path: Path) -> Iterator[Outbox]:
     made = Outbox(tmp_path / "state" / "outbox.sqlite3", clock=CLOCK)
     yield made
     made.close()
-
-
-def fill(path: Path, count: int) -> None:
-    """Queue many finals in one commit, as an outage would one by one."""
-    now = CLOCK.utc_ms()
-    body = b'{"seq":%d,"pad":"' + b"x" * 600 + b'"}'
-    database = Database(path)
-    with database.transaction():
-        database.insert(
-            [
-                Row(seq=seq, id=uuid7(now), kind="final", payload=body % seq, created_utc_ms=now)
-                for seq in range(1, count + 1)
-            ]
-        )
-        database.set_last_seq(count)
-    database.close()
 
 
 @contextmanager
@@ -445,33 +428,6 @@ def test_kill_9_of_agent_and_broker_loses_no_committed_final(broker: PrivateBrok
     seed = int(os.environ.get("EDGE_AGENT_SEED", random.randrange(10**6)))
     books = kill_9_run(broker, tmp_path / "outbox.sqlite3", kills=6, broker_kills=3, seed=seed)
     assert_nothing_lost(books, seed)
-
-
-@pytest.mark.slow
-def test_a_day_of_finals_drains_within_a_minute(broker: PrivateBroker, tmp_path: Path) -> None:
-    """28,800 finals queued while the broker was away; live finals keep their delay meanwhile."""
-    fill(tmp_path / "outbox.sqlite3", 28_800)
-    outbox = Outbox(tmp_path / "outbox.sqlite3", clock=CLOCK)
-    with Subscriber(broker.port) as subscriber, courier(broker.url, outbox) as made:
-        began = time.monotonic()
-        delays = []
-        while outbox.stats().queued > 100 and time.monotonic() - began < 120:
-            at = time.monotonic()
-            seq = final(outbox)
-            made.notify()
-            wait_until(
-                lambda seq=seq: any(m.body["seq"] == seq for m in subscriber.heard[-400:] if "seq" in m.body)
-            )
-            delays.append(time.monotonic() - at)
-            time.sleep(0.2)
-        wait_until(lambda: outbox.stats().queued == 0, 60)
-        took_s = time.monotonic() - began
-        wait_until(lambda: len(subscriber.on("final")) >= 28_800, 30)
-        made.stop(2.0)
-        outbox.close()
-    p50_ms, max_ms = np.median(delays) * 1e3, max(delays) * 1e3
-    print(f"drained in {took_s:.1f} s; live finals p50 {p50_ms:.0f} ms, max {max_ms:.0f} ms")
-    assert took_s <= 60
 
 
 @pytest.fixture(scope="module")
