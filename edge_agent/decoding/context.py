@@ -52,9 +52,19 @@ class Rule(Value, frozen=True):
     """Encoded lengths are multiples of this."""
     min_logprob: float = -0.4
     """Below this mean log-probability a decode is in doubt."""
+    min_token: float = 0.0
+    """A decode with a word less probable than this is in doubt; 0: not asked, it costs a scoring pass."""
+    max_unheard_s: float = 0.0
+    """A decode that leaves so much speech on end without a word is in doubt; asked where word times are made
+    anyway; 0: never."""
     padded_tail_s: float = 2.0
     padded_s: float = 10.0
     """View "padded": so many zeros encoded after the sound, and at least so much in all."""
+
+    @property
+    def scores(self) -> bool:
+        """Does judging a decode take a scoring pass?"""
+        return self.min_token > 0
 
     def views(self, seconds: float) -> tuple[View, ...]:
         """The views of a sound in the order they are tried, none twice."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
+from msgspec.structs import replace
 
 from edge_agent.decoding import align, context, guards, terms
 from edge_agent.decoding.context import Rule, Table, View
-from edge_agent.decoding.drafts import Books, Draft, DraftStatistics
+from edge_agent.decoding.drafts import Books, Draft, DraftStatistics, Guess
 from edge_agent.decoding.features import Mel
 from edge_agent.decoding.speculate import EXACT, NEAR
 from edge_agent.decoding.steps import Steps
@@ -24,6 +25,8 @@ QUIET_PEAK = 1e-4
 _FALLBACK_BEAM = 5
 _FALLBACK_TEMPERATURE = 0.4
 _WARM_TOKENS = 8
+_LIKELY_ENOUGH = 0.2
+"""A draft that was likelier than asked for by so much is not doubted when more of the sound bears it out."""
 _SEED_TOKENS = 4
 """Generated before the map of past sentences is asked how they go on."""
 
@@ -45,8 +48,8 @@ class Settings(Value, frozen=True):
 class DraftModel(Protocol):
     """A smaller model that guesses the text."""
 
-    def guess(self, mel: Mel, seconds: float, language: str) -> tuple[str, float]:
-        """Text of the sound (empty: none), and the milliseconds it took."""
+    def guess(self, mel: Mel, seconds: float, language: str) -> Guess:
+        """Text of the sound; empty: none."""
         ...
 
 
@@ -142,31 +145,45 @@ class Decoder:
 
     def _decode(self, said: Utterance, options: DecodeOptions, history: Hypothesis | None) -> Heard:
         rule = self._rule(said)
-        heard = self._first(said, options, history)
+        heard = self._examined(said, self._first(said, options, history), options)
         for view in rule.views(said.seconds)[1:]:
             doubt = said.suspicion(heard, rule)
             if not doubt or (options.growing and doubt not in BROKEN):
                 break
-            heard = self._again(said, heard, view, options.beam)
+            heard = self._again(said, heard, view, options)
         if options.growing:
             return heard
         if said.suspicion(heard, rule) in BROKEN:
-            heard = self._again(said, heard, "full", _FALLBACK_BEAM)
+            heard = self._again(said, heard, "full", replace(options, beam=_FALLBACK_BEAM))
         if said.suspicion(heard, rule) in BROKEN:
-            heard = self._again(said, heard, "full", 1, temperature=_FALLBACK_TEMPERATURE)
+            greedy = replace(options, beam=1)
+            heard = self._again(said, heard, "full", greedy, temperature=_FALLBACK_TEMPERATURE)
         return heard
 
-    def _again(self, said: Utterance, heard: Heard, view: View, beam: int, temperature: float = 0.0) -> Heard:
+    def _again(
+        self, said: Utterance, heard: Heard, view: View, options: DecodeOptions, temperature: float = 0.0
+    ) -> Heard:
         said.meter.retries += 1
         self._view(said, view)
-        return said.better(heard, self._generate(said, beam, temperature=temperature), self._rule(said))
+        other = self._generate(said, options.beam, temperature=temperature)
+        return said.better(heard, self._examined(said, other, options), self._rule(said))
+
+    def _examined(self, said: Utterance, heard: Heard, options: DecodeOptions) -> Heard:
+        """With a scoring pass where a guard, or somebody who wants the words' times, looks at it."""
+        rule = self._rule(said)
+        heard = said.judged(heard)
+        wanted = options.words and rule.max_unheard_s > 0 and not said.suspicion(heard, rule)
+        return said.scored(heard) if rule.scores or wanted else heard
 
     def _first(self, said: Utterance, options: DecodeOptions, history: Hypothesis | None) -> Heard:
         draft = self._draft(said, options, history) if options.beam == 1 else None
         if draft is None:
             return self._generate(said, options.beam)
-        heard, outcome, spent_ms = said.verify(draft, NEAR if self.settings.near else EXACT)
-        self._books.learn(draft, outcome, spent_ms)
+        rule = self._rule(said)
+        likely = draft.avg_logprob is not None and draft.avg_logprob > rule.min_logprob + _LIKELY_ENOUGH
+        weighed = options.words or rule.scores or not likely
+        heard, outcome, spent_ms = said.verify(draft, NEAR if self.settings.near else EXACT, weighed=weighed)
+        self._books.learn(draft, outcome, spent_ms, words=options.words)
         return heard
 
     def _generate(self, said: Utterance, beam: int, *, temperature: float = 0.0, max_new: int = 0) -> Heard:
@@ -182,12 +199,23 @@ class Decoder:
         wanted = self.settings.speculation
         if history is not None and history.tokens and not history.rejected and wanted in ("auto", "history"):
             if self._books.ready("history"):
-                return Draft(kind="history", tokens=history.tokens, no_speech_prob=history.no_speech_prob)
+                return Draft(
+                    kind="history",
+                    tokens=history.tokens,
+                    no_speech_prob=history.no_speech_prob,
+                    avg_logprob=history.avg_logprob,
+                )
             return None
         if self._draft_model is not None and wanted in ("auto", "draft") and self._books.ready("draft"):
-            text, made_ms = self._draft_model.guess(said.mel, said.seconds, said.language)
-            tokens = tuple(self.tokenizer.encode(" " + text)) if text else ()
-            return Draft(kind="draft", tokens=tokens, made_ms=made_ms) if tokens else None
+            guess = self._draft_model.guess(said.mel, said.seconds, said.language)
+            if not guess.text:
+                return None
+            return Draft(
+                kind="draft",
+                tokens=tuple(self.tokenizer.encode(" " + guess.text)),
+                no_speech_prob=guess.no_speech_prob,
+                made_ms=guess.made_ms,
+            )
         if wanted == "terms" and self._books.ready("terms"):
             return self._mapped(said, options)
         return None

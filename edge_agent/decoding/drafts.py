@@ -28,6 +28,15 @@ _FIXED_STEPS = 3.0
 """Fixed cost of a plain decode, in token steps."""
 
 
+class Guess(Value, frozen=True):
+    """What a smaller model heard."""
+
+    text: str = ""
+    no_speech_prob: float = 0.0
+    made_ms: float = 0.0
+    """What it cost."""
+
+
 class Draft(Value, frozen=True):
     """A guess at the whole text."""
 

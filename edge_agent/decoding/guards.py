@@ -20,6 +20,15 @@ NO_SPEECH_PROB = 0.6
 NO_SPEECH_LOGPROB = -1.0
 """A no-speech probability above the one and a log-probability below the other: silence, in Whisper's view."""
 
+NO_SPEECH_WORD = 0.2
+"""No-speech probability as above, and a word less likely than this: a bark that was given letters."""
+_HALF_SILENT = 0.3
+_MADE_UP_LOGPROB, _MADE_UP_WORD_LOGPROB = -1.2, -2.2
+"""Some doubt that there was speech, and a log-probability below the first (of a single word: the second;
+those are always less sure). Coughs become such sentences; none of 566 recordings of speech did."""
+_SINGLE_TOKENS = 3
+DOUBTFUL_LOGPROB = -0.7
+
 _GAP_LEAST_S, _LEAST_COVERED = 3.0, 0.3
 _RATE_ALLOWANCE = 12
 _TOKENS_PER_SECOND = {"en": 8.0, "zh": 14.0, "yue": 14.0, "ja": 14.0, "ko": 14.0, "th": 14.0}
@@ -36,6 +45,10 @@ class Sample(Value, frozen=True):
     no_speech_prob: float
     speech_s: float
     language: str
+    least_word: float = 1.0
+    """Confidence of the least certain word; 1: not known."""
+    unheard_s: float = 0.0
+    """Longest stretch of speech without a word; 0: none, or not known."""
 
 
 def token_cap(speech_s: float, language: str) -> int:
@@ -44,7 +57,9 @@ def token_cap(speech_s: float, language: str) -> int:
     return min(224, int(rate * speech_s) + _RATE_ALLOWANCE)
 
 
-def suspicion(sample: Sample, *, min_logprob: float) -> str:
+def suspicion(
+    sample: Sample, *, min_logprob: float, min_token: float = 0.0, max_unheard_s: float = 0.0
+) -> str:
     """Name of the first sign that a longer context might hear better; empty when there is none."""
     if not sample.ended:
         return "no_end"
@@ -57,6 +72,10 @@ def suspicion(sample: Sample, *, min_logprob: float) -> str:
         return "empty"
     if sample.avg_logprob < min_logprob:
         return "low_logprob"
+    if sample.least_word < min_token:
+        return "low_token"
+    if 0 < max_unheard_s < sample.unheard_s:
+        return "unheard"
     return ""
 
 
@@ -64,17 +83,30 @@ def rejection(sample: Sample) -> str:
     """Why a text must not be published; empty when it may."""
     if not spoken(sample.text):
         return ""
-    if sample.no_speech_prob > NO_SPEECH_PROB and sample.avg_logprob < NO_SPEECH_LOGPROB:
-        return "no_speech"
+    nobody = nobody_spoke(sample)
+    if nobody:
+        return nobody
     if compression_ratio(sample.text) > MAX_COMPRESSION:
         return "compression"
     if not sample.ended and has_loop(sample.tokens):
         return "loop"
     if not sample.ended and len(sample.tokens) > token_cap(sample.speech_s, sample.language):
         return "too_fast"
-    doubtful = sample.no_speech_prob > 0.3 or sample.avg_logprob < -0.7
+    doubtful = sample.no_speech_prob > _HALF_SILENT or sample.avg_logprob < DOUBTFUL_LOGPROB
     if doubtful and is_stock_phrase(sample.text, sample.language):
         return "stock_phrase"
+    return ""
+
+
+def nobody_spoke(sample: Sample) -> str:
+    """Name of the sign that the text was made of a sound that is no speech; empty when there is none."""
+    if sample.no_speech_prob > NO_SPEECH_PROB and sample.avg_logprob < NO_SPEECH_LOGPROB:
+        return "no_speech"
+    if sample.no_speech_prob > NO_SPEECH_PROB and sample.least_word < NO_SPEECH_WORD:
+        return "no_word"
+    least = _MADE_UP_LOGPROB if len(sample.tokens) > _SINGLE_TOKENS else _MADE_UP_WORD_LOGPROB
+    if sample.no_speech_prob > _HALF_SILENT and sample.avg_logprob < least:
+        return "made_up"
     return ""
 
 

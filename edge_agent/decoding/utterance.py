@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from edge_agent.decoding import context, features, guards, languages
+import msgspec
+
+from edge_agent.decoding import align, context, coverage, features, guards, languages
 from edge_agent.decoding.context import Rule, Window
 from edge_agent.decoding.drafts import Draft
 from edge_agent.decoding.meter import Meter
 from edge_agent.decoding.speculate import Outcome, verify
 from edge_agent.decoding.steps import Encoded, Scored, Steps
 from edge_agent.decoding.tokens import Tokenizer
-from edge_agent.types import SAMPLE_RATE_HZ, PcmFloat, Value
+from edge_agent.types import SAMPLE_RATE_HZ, PcmFloat, Value, Word
 
 BROKEN = frozenset({"no_end", "compression", "loop", "tail_is_head"})
 """Suspicions that a text is wrong in itself; the others only ask for a second opinion."""
@@ -27,6 +29,8 @@ class Heard(Value, frozen=True):
     avg_logprob: float
     no_speech_prob: float
     scored: Scored | None = None
+    borrowed: bool = False
+    """The no-speech probability is that of the draft, which heard less of the sound."""
 
 
 class Utterance:
@@ -96,8 +100,12 @@ class Utterance:
             no_speech_prob=found.no_speech_prob,
         )
 
-    def verify(self, draft: Draft, tau: float) -> tuple[Heard, Outcome, float]:
-        """Decode with a draft; what was heard, how the draft did, and the milliseconds it took."""
+    def verify(self, draft: Draft, tau: float, *, weighed: bool = True) -> tuple[Heard, Outcome, float]:
+        """Decode with a draft; what was heard, how the draft did, and the milliseconds it took.
+
+        Args:
+            weighed: False lets a right draft keep the log-probability it has; nothing is scored then.
+        """
         started = time.perf_counter()
         with self.meter.during("decode"):
             found = verify(
@@ -109,6 +117,7 @@ class Utterance:
                 tau=tau,
                 max_new=self.token_cap(),
                 sure=draft.sure,
+                avg_logprob=None if weighed else draft.avg_logprob,
             )
         self.meter.passes += found.passes
         self.meter.drafted += len(draft.tokens) - draft.sure
@@ -120,6 +129,7 @@ class Utterance:
             avg_logprob=found.avg_logprob,
             no_speech_prob=draft.no_speech_prob,
             scored=found.scored,
+            borrowed=True,
         )
         return heard, found, 1e3 * (time.perf_counter() - started)
 
@@ -140,6 +150,7 @@ class Utterance:
 
     def sample(self, heard: Heard) -> guards.Sample:
         """What the guards want to know."""
+        words = self.words(heard)
         return guards.Sample(
             text=heard.text,
             tokens=heard.tokens,
@@ -148,18 +159,51 @@ class Utterance:
             no_speech_prob=heard.no_speech_prob,
             speech_s=self.seconds,
             language=self.language,
+            least_word=min((word.confidence for word in words), default=1.0),
+            unheard_s=coverage.unheard_s(self.mel, words) if words else 0.0,
         )
+
+    def words(self, heard: Heard) -> tuple[Word, ...]:
+        """Words with times; none before the scoring pass."""
+        if heard.scored is None:
+            return ()
+        return align.words(heard.tokens, heard.scored, self._tokenizer, duration_s=self.seconds)
 
     def suspicion(self, heard: Heard, rule: Rule) -> str:
         """Why another look may be worth while; empty when it is not."""
-        return guards.suspicion(self.sample(heard), min_logprob=rule.min_logprob)
+        return guards.suspicion(
+            self.sample(heard),
+            min_logprob=rule.min_logprob,
+            min_token=rule.min_token,
+            max_unheard_s=rule.max_unheard_s,
+        )
+
+    def judged(self, heard: Heard) -> Heard:
+        """With what the guards must know where nobody may have spoken; the window must still be `heard`'s."""
+        if heard.borrowed and heard.avg_logprob < guards.DOUBTFUL_LOGPROB:
+            found = self.generate(max_new=1).no_speech_prob
+            heard = msgspec.structs.replace(heard, no_speech_prob=found, borrowed=False)
+        return self.scored(heard) if heard.no_speech_prob > guards.NO_SPEECH_PROB else heard
+
+    def scored(self, heard: Heard) -> Heard:
+        """With a scoring pass, if it has none yet."""
+        if heard.scored is not None or not heard.tokens:
+            return heard
+        return msgspec.structs.replace(heard, scored=self.score(heard.tokens))
 
     def better(self, first: Heard, second: Heard, rule: Rule) -> Heard:
         """Of two decodes the sound one; of two sound ones the one the model finds likelier."""
         broken = [self.suspicion(heard, rule) in BROKEN for heard in (first, second)]
         if broken[0] != broken[1]:
             return second if broken[0] else first
+        holes = [self._has_hole(heard, rule) for heard in (first, second)]
+        if holes[0] != holes[1]:
+            return second if holes[0] else first
         silent = [not guards.spoken(heard.text) for heard in (first, second)]
         if silent[0] != silent[1]:
             return second if silent[0] else first
         return second if second.avg_logprob > first.avg_logprob else first
+
+    def _has_hole(self, heard: Heard, rule: Rule) -> bool:
+        """Does it leave speech without a word? The likelihood does not tell: what is skipped costs none."""
+        return 0 < rule.max_unheard_s < self.sample(heard).unheard_s

@@ -1,179 +1,150 @@
-"""How much context costs how many words: python -m tests.benchmarks.decoding.context_frontier [POLICY ...]
+"""How much context costs how many words: python -m tests.benchmarks.decoding.context_frontier [--fresh]
 
-Every policy decodes every clip with a fit reference through the product's own decoder: context, guard,
-retries, beam. CPU milliseconds (features, encode, decode) at one thread. Hypotheses are kept in the cache
-folder, so that only what changed is decoded again (--fresh forgets them). Writes the section "Context" of
-RESULTS.md; the table it speaks for is edge_agent/decoding/context_policy.toml.
+The product's own decoder over every clip with a fit reference: view x guard x beam, and faster-whisper on
+the same sound. Each engine call is made once, at one thread, and remembered with its CPU time, so that all
+policies together cost little more than one (about half an hour on an idle core; --fresh forgets what earlier
+runs asked). Then thresholds are chosen on one half of the speakers and scored on the other. Writes the
+section "Context" of RESULTS.md with --write; it speaks for edge_agent/decoding/context_policy.toml.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import statistics
-from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 from tests.benchmarks.decoding import common  # before numpy: it sets the BLAS threads
 
 # isort: split
-import msgspec
-
 from edge_agent.audio.files import read_audio
-from edge_agent.decoding import context
-from edge_agent.decoding.context import Rule, Table
+from edge_agent.bench.peer import FasterWhisper
+from edge_agent.decoding import features
 from edge_agent.decoding.decoder import Decoder
-from edge_agent.types import DecodeOptions
+from edge_agent.decoding.tokens import Tokenizer
+from edge_agent.engine.ct2 import Ct2Engine
+from edge_agent.models.store import ModelStore
+from edge_agent.types import DecodeOptions, PcmFloat
+from edge_agent.verbs.common import models_dir
 from tests import corpus
-from tests.benchmarks.results import machine, table, write_section
-from tests.benchmarks.score import FIT_REFERENCES, Errors, errors, total
+from tests.benchmarks.decoding import frontier_report as report
+from tests.benchmarks.decoding.frontier_policies import LANGUAGES, Policy, candidates, grid
+from tests.benchmarks.decoding.frontier_report import Decoded
+from tests.benchmarks.decoding.remember import Answer, Memory, Remembered
+from tests.benchmarks.results import machine, write_section
+from tests.benchmarks.score import FIT_REFERENCES
 
-LANGUAGES = ("en", "de", "es", "fr", "zh")
-FULL = Rule(context="full", retries=())
-SHORT = Rule(context="short", retries=(), min_logprob=-10.0)
-PADDED = Rule(context="padded", retries=(), min_logprob=-10.0)
-POLICIES: dict[str, tuple[Table, int]] = {
-    "shipped": (context.shipped_table(), 1),
-    "full": (Table(default=FULL), 1),
-    "short, no retry": (Table(default=SHORT), 1),
-    "padded, no retry": (Table(default=PADDED), 1),
-    "short, long": (Table(default=Rule(context="short", retries=("long",))), 1),
-    "short, long, padded": (Table(default=Rule(context="short", retries=("long", "padded"))), 1),
-    "padded, short, long": (Table(default=Rule(context="padded", retries=("short", "long"))), 1),
-    "padded, long, full": (
-        Table(default=Rule(context="padded", retries=("long", "full"), min_logprob=-0.5)),
-        1,
-    ),
-    "shipped, beam 5": (context.shipped_table(), 5),
-    "full, beam 5": (Table(default=FULL), 5),
-}
-
-
-class Decoded(msgspec.Struct, frozen=True):
-    """One clip under one policy."""
-
-    text: str
-    rejected: str
-    cpu_ms: float
-    encode_ms: float
-    retries: int
-    duration_s: float
+_LONGEST_S = 29.9
+_SAVED_EVERY = 20
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("policies", nargs="*", choices=[*POLICIES, []], default=[])
     parser.add_argument("--model", default="whisper-base")
-    parser.add_argument("--fresh", action="store_true")
-    parser.add_argument("--only-kept", action="store_true", help="write the table from what is kept")
+    parser.add_argument("--fresh", action="store_true", help="forget what was asked before")
+    parser.add_argument("--limit", type=int, default=0, metavar="N", help="only N clips of each language")
+    parser.add_argument("--known", action="store_true", help="only clips that were asked about before")
+    parser.add_argument("--write", action="store_true", help="write the section of RESULTS.md")
     chosen = parser.parse_args()
-    clips = [
+    memory = Memory(common.CACHE / f"context-{chosen.model}.memory", fresh=chosen.fresh)
+    bench = Bench(chosen.model, memory)
+    wanted = clips(chosen.limit)
+    found: dict[str, dict[str, Decoded]] = {}
+    for number, clip in enumerate(wanted):
+        if not chosen.known or clip.id in bench.known:
+            found[clip.id] = bench.decode(clip)
+        if number % _SAVED_EVERY == 0:
+            memory.save()
+            print(f"{number} of {len(wanted)}", flush=True)
+    memory.save()
+    done = [clip for clip in wanted if clip.id in found]
+    text = report.body(done, found) + (
+        f"\n\n{chosen.model} int8, one thread. "
+        f"`python -m tests.benchmarks.decoding.context_frontier --fresh --write`, {machine()}."
+    )
+    print(text)
+    if chosen.write:
+        write_section("decoding-context", "Context", text)
+
+
+def clips(limit: int) -> list[corpus.Clip]:
+    """Those with a fit reference that one decode hears whole, in an order that is the same every time."""
+    fit = [
         clip
         for clip in corpus.clips()
-        if clip.reference in FIT_REFERENCES
-        and clip.language in LANGUAGES
-        and clip.duration_s < 29.9
-        and (clip.language != "en" or clip.duration_s <= 15)
+        if clip.reference in FIT_REFERENCES and clip.language in LANGUAGES and clip.duration_s < _LONGEST_S
     ]
-    names = chosen.policies or list(POLICIES)
-    rows: list[list[str]] = []
-    opened = None
-    for name in names:
-        kept = Kept(chosen.model, name, fresh=chosen.fresh)
-        missing = [clip for clip in clips if clip.id not in kept.found]
-        if missing and chosen.only_kept:
-            continue
-        if missing:
-            opened = opened or common.engine(chosen.model, layout="plain")
-            decode(opened, missing, name, kept)
-        rows += lines(name, clips, kept.found)
-        print(table(HEAD, rows[-len(LANGUAGES) :]), flush=True)
-    if names == list(POLICIES):
-        write_section("decoding-context", "Context", body(rows, chosen.model))
+    fit.sort(key=lambda clip: hashlib.sha256(clip.id.encode()).digest())
+    if not limit:
+        return fit
+    return [clip for code in LANGUAGES for clip in [c for c in fit if c.language == code][:limit]]
 
 
-class Kept:
-    """Hypotheses of earlier runs, in one file for each model, policy and version of the decoder."""
+class Bench:
+    """Both sides, opened when they are first needed.
 
-    def __init__(self, model: str, name: str, *, fresh: bool) -> None:
-        policy, beam = POLICIES[name]
-        mark = hashlib.sha256(msgspec.json.encode((policy, beam))).hexdigest()[:12]
-        self.path = common.CACHE / f"context-{model}-{mark}.json"
-        self.found: dict[str, Decoded] = {}
-        if self.path.is_file() and not fresh:
-            self.found = msgspec.json.decode(self.path.read_bytes(), type=dict[str, Decoded])
+    Args:
+        model: a name in the model store.
+        memory: what was asked before.
+    """
 
-    def save(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_bytes(msgspec.json.encode(self.found))
+    def __init__(self, model: str, memory: Memory) -> None:
+        self._model = model
+        self._memory = memory
+        self._engine: Ct2Engine | None = None
+        self._peer: FasterWhisper | None = None
+        self._tokenizer = Tokenizer(common.prepared(model, "plain"))
+        self._steps = Remembered(lambda: self.engine.steps, memory)
+        self.known = {key.split()[1] for key in memory.answers if key.startswith("features ")}
 
+    @property
+    def engine(self) -> Ct2Engine:
+        self._engine = self._engine or common.engine(self._model, layout="plain")
+        return self._engine
 
-def decode(opened: common.Ct2Engine, clips: list[corpus.Clip], name: str, kept: Kept) -> None:
-    """Decode `clips`, keeping the results as they come."""
-    policy, beam = POLICIES[name]
-    decoder = Decoder(opened.steps, opened.decoder.tokenizer, table=policy)
-    for number, clip in enumerate(clips):
+    @property
+    def peer(self) -> FasterWhisper:
+        self._peer = self._peer or FasterWhisper(ModelStore(models_dir()).source_dir(self._model), threads=1)
+        return self._peer
+
+    def decode(self, clip: corpus.Clip) -> dict[str, Decoded]:
+        """A clip by every policy, and by the peer."""
         pcm = read_audio(clip.path)
-        options = DecodeOptions(language=clip.language, beam=beam)
-        heard, ms = common.cpu_ms(lambda pcm=pcm, options=options: decoder.transcribe(pcm, options=options))
-        kept.found[clip.id] = Decoded(
-            heard.text, heard.rejected, ms, heard.cost.encode_ms, heard.cost.retries, clip.duration_s
+        heard = {"peer": self._by_peer(clip, pcm)}
+        front_ms = self._features_ms(clip, pcm)
+        for policy in unique([*grid(), *candidates()]):
+            heard[policy.name] = self._by(policy, clip, pcm, front_ms)
+        self._steps.forget_sounds()
+        return heard
+
+    def _by(self, policy: Policy, clip: corpus.Clip, pcm: PcmFloat, front_ms: float) -> Decoded:
+        decoder = Decoder(self._steps, self._tokenizer, table=policy.table)
+        self._steps.spent_ms = 0.0
+        options = DecodeOptions(language=clip.language, beam=policy.beam, words=policy.words)
+        heard = decoder.transcribe(pcm, options=options)
+        return Decoded(
+            text="" if heard.rejected else heard.text,
+            cpu_ms=front_ms + self._steps.spent_ms,
+            retried=heard.cost.retries > 0,
         )
-        if number % 50 == 0:
-            kept.save()
-    kept.save()
+
+    def _by_peer(self, clip: corpus.Clip, pcm: PcmFloat) -> Decoded:
+        key = f"peer {clip.id}"
+        if key not in self._memory.answers:
+            text, ms = common.cpu_ms(lambda: self.peer.transcribe(pcm, clip.language))
+            self._memory.answers[key] = Answer(ms=ms, text=text)
+        answer = self._memory.answers[key]
+        return Decoded(text=answer.text, cpu_ms=answer.ms, retried=False)
+
+    def _features_ms(self, clip: corpus.Clip, pcm: PcmFloat) -> float:
+        key = f"features {clip.id}"
+        if key not in self._memory.answers:
+            self._memory.answers[key] = Answer(ms=common.cpu_ms(lambda: features.log_mel(pcm, 80))[1])
+        return self._memory.answers[key].ms
 
 
-HEAD = [
-    "policy",
-    "language",
-    "clips",
-    "errors",
-    "units",
-    "rate %",
-    "mean ms",
-    "median",
-    "median <= 4 s",
-    "p95",
-    "retried %",
-]
-
-
-def lines(name: str, clips: list[corpus.Clip], found: dict[str, Decoded]) -> list[list[str]]:
-    """One row for each language."""
-    by_language: dict[str, list[corpus.Clip]] = defaultdict(list)
-    for clip in clips:
-        by_language[clip.language].append(clip)
-    rows = []
-    for language in LANGUAGES:
-        group = by_language[language]
-        wrong: Errors = total(errors(clip.text, shown(found[clip.id]), language) for clip in group)
-        ms = sorted(found[clip.id].cpu_ms for clip in group)
-        brief = [found[clip.id].cpu_ms for clip in group if clip.duration_s <= 4]
-        retried = sum(found[clip.id].retries > 0 for clip in group)
-        rows.append(
-            [name, language, str(len(group)), str(wrong.edits), str(wrong.units), f"{100 * wrong.rate:.2f}"]
-            + [f"{value:.0f}" for value in (statistics.mean(ms), statistics.median(ms))]
-            + [f"{statistics.median(brief):.0f}" if brief else "-", f"{ms[int(0.95 * len(ms))]:.0f}"]
-            + [f"{100 * retried / len(group):.0f}"]
-        )
-    return rows
-
-
-def shown(decoded: Decoded) -> str:
-    """What is published."""
-    return "" if decoded.rejected else decoded.text
-
-
-def body(rows: list[list[str]], model: str) -> str:
-    """The section's text."""
-    return (
-        f"{model} int8; word errors (Chinese: characters) of clips with a fit reference, English up to 15 s. "
-        "CPU ms at one thread: features, encoder and decoder, retries included. Policies name the views in "
-        'the order they are tried (edge_agent/decoding/context.py); "full" is the reference decoder\'s. '
-        "Differences of a dozen errors are chance: int8 rounding alone moves that many.\n\n"
-        + table(HEAD, rows)
-        + f"\n\n`python -m tests.benchmarks.decoding.context_frontier`, {machine()}."
-    )
+def unique(policies: Iterable[Policy]) -> Sequence[Policy]:
+    """Each name once."""
+    return list({policy.name: policy for policy in policies}.values())
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 import pytest
 
 from edge_agent.decoding.context import FULL, Rule, Table
 from edge_agent.decoding.decoder import Decoder, Settings
+from edge_agent.decoding.drafts import Guess
 from edge_agent.decoding.features import Mel
 from edge_agent.decoding.steps import Abilities
 from edge_agent.decoding.tokens import Tokenizer
@@ -27,10 +29,20 @@ def tokenizer() -> Tokenizer:
 
 
 def _decoder(
-    tokenizer: Tokenizer, hear: Callable[[Mel, int], Sound], rule: Rule | None = None, **settings: object
+    tokenizer: Tokenizer,
+    hear: Callable[[Mel, int], Sound],
+    rule: Rule | None = None,
+    *,
+    proves: bool = False,
+    **settings: object,
 ) -> tuple[Decoder, ScriptedSteps]:
     abilities = Abilities(
-        mels=80, multilingual=True, languages=("en", "de", "zh"), scores_end=True, fast_prefix=True
+        mels=80,
+        multilingual=True,
+        languages=("en", "de", "zh"),
+        scores_end=True,
+        fast_prefix=True,
+        proves=proves,
     )
     steps = ScriptedSteps(abilities, hear)
     table = Table(default=rule or Rule())
@@ -112,6 +124,18 @@ def test_a_right_draft_saves_the_decode(tokenizer: Tokenizer) -> None:
     assert heard.cost.accepted_tokens == heard.cost.drafted_tokens == len(before.tokens)
 
 
+def test_a_right_draft_is_proven_without_weighing_it(tokenizer: Tokenizer) -> None:
+    """Where nobody wants word times it keeps the likelihood it had; one that was hardly likely is weighed."""
+    decoder, steps = _decoder(tokenizer, lambda mel, positions: _say(tokenizer, " turn on"), proves=True)
+    before = decoder.transcribe(PCM, options=DecodeOptions())
+    for avg_logprob, calls in ((-0.05, ["encode", "prove"]), (-0.35, ["encode", "score"])):
+        steps.calls.clear()
+        draft = msgspec.structs.replace(before, avg_logprob=avg_logprob)
+        heard = decoder.transcribe(PCM, options=DecodeOptions(), draft=draft)
+        assert (heard.text, steps.calls) == ("turn on", calls)
+        assert (heard.avg_logprob == avg_logprob) == ("prove" in calls)
+
+
 def test_a_rejected_text_is_never_a_draft(tokenizer: Tokenizer) -> None:
     """Made-up words are not fed to the next decode."""
     decoder, steps = _decoder(tokenizer, lambda mel, positions: _say(tokenizer, " yes"))
@@ -174,11 +198,12 @@ def test_a_sentence_of_this_site_is_drafted_from_the_map(tokenizer: Tokenizer) -
 class _Guess:
     """A draft model that says what it is told."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, no_speech_prob: float = 0.0) -> None:
         self.text = text
+        self.no_speech_prob = no_speech_prob
 
-    def guess(self, mel: Mel, seconds: float, language: str) -> tuple[str, float]:
-        return self.text, 1.0
+    def guess(self, mel: Mel, seconds: float, language: str) -> Guess:
+        return Guess(text=self.text, no_speech_prob=self.no_speech_prob, made_ms=1.0)
 
 
 @pytest.mark.parametrize("guess", ["turn on the crane", "turn of the crane", "quite another sentence", ""])
@@ -188,6 +213,15 @@ def test_a_smaller_models_guess_never_changes_the_words(tokenizer: Tokenizer, gu
     _, steps = _decoder(tokenizer, lambda mel, positions: sound)
     decoder = Decoder(steps, tokenizer, draft_model=_Guess(guess))
     assert decoder.transcribe(PCM, options=DecodeOptions()).text == "turn on the crane"
+
+
+def test_what_a_smaller_model_finds_silent_is_judged(tokenizer: Tokenizer) -> None:
+    """Its no-speech probability stands for the one that a draft saves asking for."""
+    _, steps = _decoder(tokenizer, lambda mel, positions: _say(tokenizer, " Thank you."))
+    for no_speech_prob, rejected in ((0.01, ""), (0.5, "stock_phrase")):
+        guess = _Guess("Thank you.", no_speech_prob)
+        decoder = Decoder(steps, tokenizer, table=Table(default=Rule(retries=())), draft_model=guess)
+        assert decoder.transcribe(PCM, options=DecodeOptions()).rejected == rejected
 
 
 def test_a_single_word_begins_with_the_padded_view(tokenizer: Tokenizer) -> None:
@@ -222,3 +256,28 @@ def test_a_growing_utterance_asks_for_no_second_opinion(tokenizer: Tokenizer) ->
 
     decoder, _ = _decoder(tokenizer, loops)
     assert decoder.transcribe(PCM, options=DecodeOptions(growing=True)).cost.retries == 1
+
+
+def test_speech_without_words_is_heard_again(tokenizer: Tokenizer) -> None:
+    """A likely text that leaves seconds of speech without a word gives way to one that accounts for them."""
+    whole = " turn on the crane and lower the load to the ground now please"
+
+    def hear(mel: Mel, positions: int) -> Sound:
+        return _say(tokenizer, " turn" if positions == 500 else whole)
+
+    decoder, _ = _decoder(tokenizer, hear, Rule(max_unheard_s=0.6))
+    assert decoder.transcribe(PCM, options=DecodeOptions(words=True)).text == whole.strip()
+    assert decoder.transcribe(PCM, options=DecodeOptions(words=True, growing=True)).text == "turn"
+    # Without words there is no scoring pass to see it in; asking for one would cost every utterance.
+    assert decoder.transcribe(PCM, options=DecodeOptions()).text == "turn"
+
+
+@pytest.mark.parametrize(("then", "now", "rejected"), [(0.9, 0.1, ""), (0.1, 0.9, "no_speech")])
+def test_whether_anybody_spoke_is_judged_on_the_whole_sound(
+    tokenizer: Tokenizer, then: float, now: float, rejected: str
+) -> None:
+    """A partial of the first half second knows little; an unsure text asks again before it is published."""
+    sound = _say(tokenizer, " turn on the crane", flat=True, no_speech_prob=now)
+    decoder, _ = _decoder(tokenizer, lambda mel, positions: sound)
+    partial = Hypothesis(text="turn on the crane", tokens=sound.tokens, no_speech_prob=then, avg_logprob=-0.5)
+    assert decoder.transcribe(PCM, options=DecodeOptions(), draft=partial).rejected == rejected

@@ -50,10 +50,23 @@ def test_each_sign_is_named(changes: dict[str, object], reason: str) -> None:
     assert guards.suspicion(_with(**changes), min_logprob=-0.5) == reason
 
 
+def test_signs_of_the_scoring_pass_are_asked_only_where_a_rule_says_so() -> None:
+    """A hardly likely word, and speech without a word."""
+    unsure, hole = _with(least_word=0.02), _with(unheard_s=1.5)
+    assert guards.suspicion(unsure, min_logprob=-0.5) == ""
+    assert guards.suspicion(unsure, min_logprob=-0.5, min_token=0.1) == "low_token"
+    assert guards.suspicion(hole, min_logprob=-0.5) == ""
+    assert guards.suspicion(hole, min_logprob=-0.5, max_unheard_s=0.6) == "unheard"
+    assert guards.suspicion(_with(unheard_s=0.4), min_logprob=-0.5, max_unheard_s=0.6) == ""
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"no_speech_prob": 0.8, "avg_logprob": -1.2}, "no_speech"),
+        ({"text": "BAH!", "no_speech_prob": 0.74, "avg_logprob": -0.82, "least_word": 0.12}, "no_word"),
+        ({"text": "I'm going to cut the onion.", "no_speech_prob": 0.49, "avg_logprob": -1.6}, "made_up"),
+        ({"text": "I", "tokens": (286,), "no_speech_prob": 0.49, "avg_logprob": -2.6}, "made_up"),
         ({"text": "I am a bird. " * 30}, "compression"),
         ({"text": "Thank you.", "no_speech_prob": 0.7}, "stock_phrase"),
         ({"text": "Subtitles by the Amara.org community", "avg_logprob": -0.8}, "stock_phrase"),
@@ -73,6 +86,8 @@ def test_what_must_not_be_published(changes: dict[str, object], reason: str) -> 
         {"text": "one one one one one one", "tokens": (3,) * 6},
         {"text": "mumble", "avg_logprob": -1.5},
         {"text": "quiet words", "no_speech_prob": 0.9},
+        {"text": "seven", "tokens": (3407,), "no_speech_prob": 0.58, "avg_logprob": -2.1, "least_word": 0.04},
+        {"text": "nine", "tokens": (4949,), "no_speech_prob": 0.85, "avg_logprob": -0.8, "least_word": 0.36},
     ],
 )
 def test_what_people_say_is_published(changes: dict[str, object]) -> None:
