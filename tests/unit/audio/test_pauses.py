@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from edge_agent.audio.pauses import Pauses
 from edge_agent.audio.segment import Ended, EndpointConfig, Paused, Segmenter
+from edge_agent.types import Ending
 
 BOUNDS = (350, 1500)
 
@@ -119,3 +120,24 @@ def test_adaptive_silence_heeds_the_words_of_this_pause_only() -> None:
     assert not [event for event in _speak(segmenter, 0, 576) if isinstance(event, Ended)]
     segmenter.advise("finished")
     assert [event for event in _speak(segmenter, 0, 32) if isinstance(event, Ended)]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(4, 40), st.integers(1, 60), st.sampled_from(["finished", "open", "unknown"])),
+        min_size=1,
+        max_size=40,
+    )
+)
+def test_no_speaker_and_no_words_move_the_end_out_of_its_bounds(turns: list[tuple[int, int, Ending]]) -> None:
+    """Adaptive: whatever was said and paused, an end comes after 350 to 1500 ms of silence, to the frame."""
+    segmenter = Segmenter(EndpointConfig(silence_ms=608, adaptive=True))
+    for spoken, quiet, ending in turns:
+        _speak(segmenter, 32 * spoken, 0)
+        for frame in range(1, quiet + 1):
+            events = segmenter.step(0.05)
+            if any(isinstance(event, Ended) for event in events):
+                assert 350 <= 32 * frame <= 1500 + 32
+            if any(isinstance(event, Paused) for event in events):
+                segmenter.advise(ending)
+        assert quiet * 32 <= 1500 + 32 or not segmenter.active
