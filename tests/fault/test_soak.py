@@ -103,7 +103,7 @@ def test_memory_threads_and_descriptors_stay(tmp_path: Path, broker: PrivateBrok
     assert max(p[3] for p in settled) - min(p[3] for p in settled) <= 1, "threads grow"
     assert settled[-1][1] - settled[0][1] < 20, "memory grows"
     if MINUTES > PROMISED_AFTER_MIN:
-        assert slope - sure <= PROMISED_MB_PER_H
+        assert slope <= PROMISED_MB_PER_H
 
 
 def test_five_hundred_kills_lose_nothing(tmp_path: Path, broker: PrivateBroker) -> None:
