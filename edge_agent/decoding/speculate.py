@@ -153,9 +153,9 @@ class _Run:
                 or place == len(tokens)
                 or self._is_better_finished(doubts)
             ):
-                return self.finish(tokens[:place])
+                return self.finish(tokens[:place], tokens[place:])
             found = self._generate(tokens[:place], min(doubts[0].look_ahead, self._max_new - place))
-            if self._is_unsure(found):
+            if self._is_unsure(found, tokens[place:]):
                 return self._plain()
             whole = [*tokens[:place], *found.tokens]
             if found.ended:
@@ -166,14 +166,15 @@ class _Run:
             doubts = [doubt for doubt in doubts if doubt.place >= len(whole)]
         return self._accept(tokens)
 
-    def finish(self, tokens: list[int]) -> Outcome:
-        """Keep `tokens`, which are greedy's, and generate the rest."""
+    def finish(self, tokens: list[int], drafted: Sequence[int] = ()) -> Outcome:
+        """Keep `tokens`, which are greedy's, and generate the rest, for which there is `drafted`."""
         length = max(self._length, len(tokens))
         fast = self._steps.abilities.fast_prefix and bool(tokens)
         if not fast or finish_cost(len(tokens), length) >= plain_cost(length):
             return self._plain()
         rest = self._generate(tokens, self._max_new - len(tokens))
-        return self._plain() if self._is_unsure(rest) else self._end([*tokens, *rest.tokens], rest)
+        unsure = self._is_unsure(rest, drafted)
+        return self._plain() if unsure else self._end([*tokens, *rest.tokens], rest)
 
     def _is_better_finished(self, doubts: Sequence[Doubt]) -> bool:
         return finish_cost(doubts[0].place, self._length) <= settle_cost(doubts, self._length)
@@ -201,8 +202,9 @@ class _Run:
         self._generated += len(found.tokens)
         return found
 
-    def _is_unsure(self, found: Generated) -> bool:
-        return self._exact and is_decided_by_rounding(found.margins)
+    def _is_unsure(self, found: Generated, drafted: Sequence[int]) -> bool:
+        """Did rounding decide one of the tokens that were generated behind a prefix read in one pass?"""
+        return self._exact and is_decided_by_rounding(found.margins, common(found.tokens, drafted))
 
     def _end(self, tokens: list[int], found: Generated, accepted: int | None = None) -> Outcome:
         """The text is `tokens`; the last of them, and whether it ends there, are `found`'s."""
