@@ -54,6 +54,7 @@ MODULES = {
     "ctranslate2": "edge_agent.engine.ct2",
     "onnxruntime": "edge_agent.engine.ort",
     "scripted": "edge_agent.engine.scripted",
+    "tensorrt-llm": "edge_agent.engine.trtllm",
 }
 """Kind of engine -> module with `open_engine(config) -> Engine`. Imported only when chosen: importing a
 native library built for another CPU can end the process."""

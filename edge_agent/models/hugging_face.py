@@ -99,7 +99,7 @@ def check_shapes(weights: Weights, config: Mapping[str, Any]) -> Shape:
         "encoder_attention_heads": shape.heads,
     }
     wrong = [
-        f"{key} {config.get(key)} but {value}" for key, value in told.items() if config.get(key) != value
+        f"{key} {config.get(key)}, not {value}" for key, value in told.items() if config.get(key) != value
     ]
     if wrong:
         raise ValueError(f"config.json does not fit the weights: {', '.join(wrong)}")

@@ -106,3 +106,11 @@ def test_a_profile_that_is_edited_under_a_running_service_changes_nothing(
     assert choose_profile(wish)[1].profile.name == before
     with pytest.raises(ConfigError):
         settled(Wish(models_dir=tmp_path))
+def test_an_engine_that_was_not_built_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT-LLM without its model: CTranslate2 on the same GPU serves."""
+    wish = Wish(models_dir=_store(tmp_path, "whisper-base"))
+    opened = _open(wish, "server-h200-tensorrt-llm", monkeypatch, broken="")
+    assert opened.choice.profile.name == "datacentre"
+    assert any("datacentre-trtllm was tried first" in reason for reason in opened.choice.reasons)
+
+

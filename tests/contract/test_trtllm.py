@@ -1,0 +1,326 @@
+"""TensorRT-LLM without TensorRT-LLM: every argument and call against the contract, the worker's ways to die,
+and the engines that must not be loaded."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_agent.engine import trtllm, trtllm_client, trtllm_files
+from edge_agent.engine import trtllm_protocol as protocol
+from edge_agent.engine import trtllm_recipe as recipe
+from edge_agent.engine.base import EngineConfig, open_engine
+from edge_agent.errors import EngineError, EngineLoadFailed, OutOfMemory
+from edge_agent.types import DecodeOptions, PcmFloat
+from tests.unit.engine.real import model_dir
+
+FAKE = Path(__file__).with_name("fake_trtllm")
+CONTRACT = Path(trtllm.__file__).with_name("trtllm_contract.json")
+TEXT = (220, 5211, 994, 13)
+
+
+class Room:
+    """A stored model, an environment with the stand-in, and engines built for it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.model = root / "store/whisper-base/source"
+        shutil.copytree(model_dir("whisper-base", prepared=False), self.model, ignore=_without_weights)
+        (self.model / "model.bin").write_bytes(b"weights")
+        self.key = recipe.Key(
+            model_sha256=trtllm_files.model_facts(self.model)[2], platform="linux-x86_64", compute="9.0",
+            cuda="13.0", tensorrt="10.14.1.48", tensorrt_llm="1.2.1", precision="float16",
+            sizes=recipe.Sizes(batch=2),
+        )  # fmt: skip
+
+    def python(self, mode: str) -> Path:
+        """A Python that finds the stand-in, which will do `mode`."""
+        path = self.root / f"python-{mode}"
+        path.write_text(
+            f"#!/bin/sh\nexport FAKE_TRTLLM={mode} FAKE_TRTLLM_CONTRACT={CONTRACT} "
+            f'FAKE_TRTLLM_TOKENS="{" ".join(map(str, TEXT))}" PYTHONPATH={FAKE} PYTHONDONTWRITEBYTECODE=1\n'
+            f'exec {sys.executable} "$@"\n'
+        )
+        path.chmod(0o755)
+        return path
+
+    def build(self, key: recipe.Key | None = None) -> Path:
+        """An engine directory as a build leaves it."""
+        key = key or self.key
+        directory = trtllm_files.engines_dir(self.model) / key.name
+        config = {
+            "version": key.tensorrt_llm,
+            "pretrained_config": {"n_mels": 80, "hidden_size": 512},
+            "build_config": {
+                "max_input_len": key.sizes.max_prompt, "max_seq_len": key.sizes.max_length,
+                "max_batch_size": key.sizes.batch, "max_beam_width": key.sizes.beam,
+                "plugin_config": {"remove_input_padding": True},
+            },
+        }  # fmt: skip
+        for side in ("encoder", "decoder"):
+            (directory / side).mkdir(parents=True)
+            (directory / side / "config.json").write_text(json.dumps(config))
+            (directory / side / "rank0.engine").write_bytes(side.encode())
+        trtllm_files.seal(directory, key, _environment())
+        return directory
+
+    def config(self, **changes: Any) -> EngineConfig:
+        """For the engine that `build` makes."""
+        fields = {
+            "kind": "tensorrt-llm", "model_dir": self.model, "model_name": "m@0", "compute_type": "float16",
+            "device": "cuda", "workers": 2, **changes,
+        }  # fmt: skip
+        return EngineConfig(**fields)
+
+
+def _without_weights(_directory: str, names: list[str]) -> list[str]:
+    return [name for name in names if name == "model.bin"]
+
+
+def _environment() -> protocol.Environment:
+    return protocol.Environment(
+        platform="linux-x86_64", gpu="NVIDIA H100 (stand-in)", compute="9.0", cuda="13.0",
+        tensorrt="10.14.1.48", tensorrt_llm="1.2.1", driver="engine",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Room:
+    """With nothing built yet."""
+    return Room(tmp_path)
+
+
+@pytest.fixture
+def opened(room: Room, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Opens engines in a mode of the stand-in, and closes them."""
+    engines = []
+
+    def open_in(mode: str, **changes: Any) -> Any:
+        monkeypatch.setenv(trtllm.PYTHON, str(room.python(mode)))
+        if mode != "pytorch":
+            room.build()
+        engines.append(open_engine(room.config(**changes)))
+        return engines[-1]
+
+    yield open_in
+    for engine in engines:
+        engine.close()
+
+
+def _sound(seconds: float = 0.5) -> PcmFloat:
+    return np.random.default_rng(0).normal(0, 0.05, int(seconds * 16_000)).astype(np.float32)
+
+
+def test_a_request_goes_through_the_executor(opened: Any) -> None:
+    """Features, prompt, limits and cache settings pass the contract; tokens come back as text."""
+    engine = opened("work")
+    assert engine.info.kind == "tensorrt-llm/float16"
+    assert not engine.info.steps
+    assert any("speculation: not supported" in note for note in engine.info.notes)
+    heard = engine.transcribe(_sound(), options=DecodeOptions(prompt="before", terms=("crane",)))
+    assert heard.tokens == TEXT
+    assert heard.text
+    assert heard.avg_logprob == pytest.approx(-1.5 / 5)
+
+
+def test_many_requests_are_in_flight_together(opened: Any) -> None:
+    """Threads wait for their own answers."""
+    engine = opened("work")
+    with ThreadPoolExecutor(4) as pool:
+        found = list(
+            pool.map(lambda _: engine.transcribe(_sound(), options=DecodeOptions()).tokens, range(8))
+        )
+    assert found == [TEXT] * 8
+
+
+def test_language_is_what_the_model_says_first(opened: Any) -> None:
+    """One token after the start of transcript; a language that is not allowed gives way to the usual one."""
+    engine = opened("work")
+    assert engine.transcribe(_sound(), options=DecodeOptions(language="auto")).language == "zh"
+    options = DecodeOptions(language="auto", allowed_languages=("de", "fr"), usual_language="fr")
+    assert engine.transcribe(_sound(), options=options).language == "fr"
+
+
+def test_prints_of_libraries_do_no_harm(opened: Any) -> None:
+    """Standard output belongs to the replies alone, whoever writes to it."""
+    assert opened("print").transcribe(_sound(), options=DecodeOptions()).tokens == TEXT
+
+
+def test_pytorch_lane_takes_sound_and_a_prompt_in_words(opened: Any) -> None:
+    """Where the executor is gone, the LLM interface serves, after the same contract."""
+    assert opened("pytorch").transcribe(_sound(), options=DecodeOptions()).text == "8000 samples heard"
+
+
+@pytest.mark.parametrize("mode", ["crash", "fail", "memory"])
+def test_a_worker_that_fails_is_an_error(opened: Any, mode: str) -> None:
+    """Death, refusal and lack of memory reach the caller as errors of the engine, within seconds."""
+    engine = opened(mode)
+    with pytest.raises(OutOfMemory if mode == "memory" else EngineError):
+        engine.transcribe(_sound(), options=DecodeOptions())
+
+
+def test_a_worker_that_died_fails_everybody_at_once(opened: Any) -> None:
+    """Nobody waits for an answer that cannot come, then or later."""
+    engine = opened("crash-second")
+    assert engine.transcribe(_sound(), options=DecodeOptions()).tokens == TEXT
+    for _ in range(2):
+        with pytest.raises(EngineError, match=r"ended|gone"):
+            engine.transcribe(_sound(), options=DecodeOptions())
+
+
+@pytest.mark.parametrize("mode", ["hang", "silent"])
+def test_a_worker_that_hangs_costs_the_time_out(
+    opened: Any, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """A job without an answer is given up; a worker that does not even answer a ping is killed."""
+    engine = opened(mode)
+    monkeypatch.setattr(trtllm_client, "_END_TIMEOUT_S", 1.0)
+    client = engine._client
+    job = protocol.Job(
+        id=0, features=b"\0" * (3000 * 80 * 2), frames=3000, mels=80, prompt=(50258,), prompt_text="",
+        max_new=5, beam=1, end=50257,
+    )  # fmt: skip
+    with pytest.raises(EngineError, match="did not answer"):
+        client.recognise(job, timeout_s=0.5)
+    assert client.ping(5.0) is (mode == "hang")
+
+
+@pytest.mark.parametrize("mode", ["missing", "refuse"])
+def test_what_cannot_be_opened_says_why(opened: Any, mode: str) -> None:
+    """A library that is missing, an engine of another card: one line, and the next profile serves."""
+    says = "libnvinfer" if mode == "missing" else "incompatible device"
+    with pytest.raises(EngineLoadFailed, match=says) as caught:
+        opened(mode)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_environment_is_told(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The remedy names the script that sets it up."""
+    monkeypatch.setenv(trtllm.PYTHON, str(room.root / "nothing"))
+    with pytest.raises(EngineLoadFailed, match=r"provisioning/trtllm\.sh"):
+        open_engine(room.config())
+
+
+CHANGES: dict[str, Any] = {
+    "model_sha256": "0" * 64, "platform": "linux-aarch64", "compute": "8.9", "cuda": "12.9",
+    "tensorrt": "10.14.1.47", "tensorrt_llm": "1.2.0", "precision": "int8",
+    "sizes": recipe.Sizes(batch=4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("part", list(CHANGES))
+def test_an_engine_for_anything_else_is_not_loaded(room: Room, part: str) -> None:
+    """Each part of the key alone is reason enough, by its name and even when the directory was renamed."""
+    other = msgspec.structs.replace(room.key, **{part: CHANGES[part]})
+    built = room.build(other)
+    assert set(recipe.Key.__struct_fields__) == set(CHANGES)
+    with pytest.raises(EngineLoadFailed, match=f"{part.replace('_', ' ')} is"):
+        trtllm_files.find(room.model, room.key, _environment(), 80)
+    built.rename(built.with_name(room.key.name))
+    with pytest.raises(EngineLoadFailed, match=f"{part.replace('_', ' ')} is"):
+        trtllm_files.find(room.model, room.key, _environment(), 80)
+
+
+def test_a_damaged_engine_is_not_loaded(room: Room) -> None:
+    """A changed byte, a missing file, a configuration of another build."""
+    directory = room.build()
+    assert trtllm_files.find(room.model, room.key, _environment(), 80).directory == directory
+    with pytest.raises(EngineLoadFailed, match="features is 80, not 128"):
+        trtllm_files.find(room.model, room.key, _environment(), 128)
+    (directory / "encoder/rank0.engine").write_bytes(b"other")
+    with pytest.raises(EngineLoadFailed, match=r"rank0\.engine has changed"):
+        trtllm_files.find(room.model, room.key, _environment(), 80)
+    (directory / recipe.MANIFEST).write_text("{]")
+    with pytest.raises(EngineLoadFailed, match="cannot be used"):
+        trtllm_files.find(room.model, room.key, _environment(), 80)
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8", "int4"])
+def test_every_argument_is_one_the_commands_know(precision: recipe.Precision) -> None:
+    """And the ones upstream removed, or never had, are refused."""
+    sizes = recipe.Sizes(batch=8, beam=2)
+    converted = recipe.convert_arguments("/ckpt", "/out", precision)
+    assert ("--use_weight_only" in converted) is (precision != "float16")
+    assert recipe.encoder_arguments("/c", "/e", sizes)[-1] == "3000"
+    decoder = recipe.decoder_arguments("/c", "/e", sizes)
+    assert decoder[decoder.index("--max_seq_len") + 1] == "448"
+    assert decoder[decoder.index("--max_beam_width") + 1] == "2"
+    for flag, value in (
+        ("--use_gemm_plugin", "float16"), ("--max_output_len", "100"), ("--model_type", "whisper"),
+        ("--enable_xqa", "disable"), ("--gemm_plugin", "float64"), ("--kv_cache_type", "enable"),
+    ):  # fmt: skip
+        with pytest.raises(EngineError, match=flag):
+            recipe.checked("trtllm-build", {flag: value})
+
+
+def test_shares_of_the_memory_follow_from_the_shape() -> None:
+    """1500 positions of sound beside 448 tokens for each hypothesis."""
+    assert [recipe.cross_fraction(beam) for beam in (1, 2, 4)] == pytest.approx(
+        [0.77, 0.626, 0.456], abs=1e-3
+    )
+    assert recipe.cache_tokens(recipe.Sizes(batch=8)) == 8 * 1948
+
+
+messages = st.one_of(
+    st.builds(protocol.Ping, number=st.integers(0, 2**31)),
+    st.builds(protocol.Cancel, id=st.integers(0, 2**31)),
+    st.builds(
+        protocol.Job, id=st.integers(0, 99), features=st.binary(max_size=50), frames=st.integers(0, 3000),
+        mels=st.just(80), prompt=st.tuples(st.integers(0, 51865)), prompt_text=st.text(max_size=20),
+        max_new=st.integers(1, 448), beam=st.integers(1, 5), end=st.just(50257),
+    ),
+)  # fmt: skip
+
+
+@given(st.lists(messages, max_size=5))
+@settings(max_examples=50)
+def test_messages_come_through_as_they_are(sent: list[protocol.Request]) -> None:
+    """Whatever their order and content."""
+    stream = io.BytesIO(b"".join(map(protocol.frame, sent)))
+    assert [protocol.read_request(stream) for _ in sent] == sent
+    assert protocol.read_request(stream) is None
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=200)
+def test_garbage_is_refused_and_never_raises_anything_else(data: bytes) -> None:
+    """Any bytes end in a message, the end of the stream, or a protocol error."""
+    stream = io.BytesIO(data)
+    try:
+        while protocol.read_reply(stream) is not None:
+            pass
+    except protocol.ProtocolError:
+        assert True
+
+
+@given(st.data())
+@settings(max_examples=50)
+def test_a_torn_message_is_refused(data: st.DataObject) -> None:
+    """A worker that dies in the middle of a sentence is not believed half of it."""
+    whole = protocol.frame(protocol.Done(id=7, tokens=(1, 2, 3), ended=True))
+    cut = data.draw(st.integers(1, len(whole) - 1))
+    with pytest.raises(protocol.ProtocolError):
+        protocol.read_reply(io.BytesIO(whole[:cut]))
+
+
+def test_a_program_that_is_no_worker_is_refused(tmp_path: Path) -> None:
+    """It is killed, and the error quotes what it printed."""
+    path = tmp_path / "python"
+    path.write_text("#!/bin/sh\necho this is not a worker\nsleep 600\n")
+    path.chmod(0o755)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(EngineLoadFailed, match="nonsense"):
+        trtllm_client.WorkerClient(path)
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
