@@ -60,8 +60,8 @@ _TRIM_INTERVAL_S = 5.0
 _HEALTH_INTERVAL_S = 60.0
 _REPORT_INTERVAL_S = 5.0
 _SILENT_MICROPHONE_S = 30.0
-_ASKED_EVERY_S = 0.02
-"""How soon a command is looked at; a glance costs some microseconds."""
+_LOOK_S = 0.2
+"""What nobody rings for is looked at so often."""
 
 
 class Agent:
@@ -110,7 +110,9 @@ class Agent:
         topics = wire.Topics(config.mqtt.prefix, device_id)
         names = (profile.name, *(name for name, _ in recogniser.choice.rejected))
         spoken = bridges(config, topics, names)
-        aside = Aside((topics.command, topics.desired, *spoken.filters), make_posts=spoken.posts)
+        self._bell = threading.Event()
+        asked = (topics.command, topics.desired, *spoken.filters)
+        aside = Aside(asked, ring=self._bell.set, make_posts=spoken.posts)
         self._aside = aside
         self._events = Events(aside, topics.event, clock, wanted=config.mqtt.events)
         self.courier = Courier(
@@ -136,7 +138,7 @@ class Agent:
             refine=Script(config.recognition.script),
             on_early=self._judge,
         )
-        self._notes = Notes(self.outbox, self._snapshot)
+        self._notes = Notes(self.outbox, self._snapshot, self._bell.set)
         self.ears, self.cutter = hearing(
             sources,
             clock=clock,
@@ -259,7 +261,8 @@ class Agent:
             left_s = (deadline_ns - self._clock.monotonic_ns()) / 1e9
             if left_s <= 0 or self.control.restart or self.vigil.hung:
                 return False
-            stop.wait(min(_ASKED_EVERY_S, left_s))
+            self._bell.wait(min(_LOOK_S, left_s))
+            self._bell.clear()
         return True
 
     def _tell_state(self) -> tuple[State, tuple[str, ...]]:

@@ -27,10 +27,16 @@ class Notes:
     Args:
         store: where they are written; it knows which utterances are finished.
         snapshot: the open utterance of a channel, None in silence.
+        ring: called when there is something to write; any thread, quick.
     """
 
-    def __init__(self, store: _Store, snapshot: Callable[[int], Utterance | None]) -> None:
-        self._store, self._snapshot = store, snapshot
+    def __init__(
+        self,
+        store: _Store,
+        snapshot: Callable[[int], Utterance | None],
+        ring: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._store, self._snapshot, self._ring = store, snapshot, ring
         self._begun: deque[int] = deque(maxlen=_KEPT)
         self._ended: deque[Unfinished] = deque(maxlen=_KEPT)
         self._open: set[int] = set()
@@ -39,6 +45,7 @@ class Notes:
     def started(self, channel: int) -> None:
         """Speech began; any thread, never waits."""
         self._begun.append(channel)
+        self._ring()
 
     def ended(self, utterance: Utterance) -> None:
         """Speech ended, and the utterance waits for its text; any thread, never waits."""

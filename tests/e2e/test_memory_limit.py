@@ -59,7 +59,7 @@ def group() -> Iterator[Group]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(500)
 def test_a_tight_limit_is_told_and_lived_with(
     tmp_path: Path, broker: PrivateBroker, subscriber: Subscriber, group: Group
 ) -> None:
@@ -85,7 +85,7 @@ def test_a_tight_limit_is_told_and_lived_with(
             lambda: any(m.at > told for m in subscriber.on("/transcript/final")), 60, "words meanwhile"
         )
         group.limit(None)
-        wait_until(lambda: subscriber.on("/status")[-1].body["state"] == "online", 180, "online again")
+        wait_until(lambda: subscriber.on("/status")[-1].body["state"] == "online", 250, "online again")
         assert box.terminate() == 0
 
 

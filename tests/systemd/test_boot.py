@@ -22,7 +22,7 @@ from edge_agent.mqtt.private_broker import PrivateBroker
 from edge_agent.verbs.common import models_dir
 from tests.alsa.room import Room, plugin
 from tests.broker import Subscriber
-from tests.e2e.commander import Commander, command
+from tests.e2e.commander import Commander
 from tests.systemd.machine import Machine
 from tests.systemd.results import Tell, tell
 
