@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.audio.segment import Ended, EndpointConfig, Event, Paused, Resumed, Segmenter, Started
-from edge_agent.types import FRAME_SAMPLES
+from edge_agent.audio.segment import (
+    Ended,
+    EndpointConfig,
+    Event,
+    Paused,
+    Resumed,
+    Segmenter,
+    Started,
+    earliest_cut_s,
+)
+from edge_agent.types import FRAME_SAMPLES, SAMPLE_RATE_HZ
 
 FRAME_MS = 32
 SPEECH, SILENCE = 0.9, 0.05
@@ -116,6 +126,19 @@ def test_long_speech_is_cut_at_its_quietest_frame() -> None:
     assert (
         end.end_sample == end.speech_end_sample == again.at_sample == dip * FRAME_SAMPLES + FRAME_SAMPLES // 2
     )
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**32), st.sampled_from([2.0, 5.0, 12.0]))
+def test_no_cut_falls_before_what_may_be_told_as_stable(seed: int, limit_s: float) -> None:
+    """Words before the earliest cut stay in their utterance, wherever the quietest frame is."""
+    chance = random.Random(seed)
+    frames = [(chance.choice([0.4, 0.6, 0.9, 0.05]), chance.uniform(-70, -10)) for _ in range(600)]
+    segmenter = Segmenter(EndpointConfig(max_utterance_s=limit_s))
+    events = run(segmenter, [p for p, _ in frames], [level for _, level in frames])
+    for end in ends(events):
+        if end.cut == "max_length":
+            assert end.end_sample - end.start_sample >= earliest_cut_s(limit_s) * SAMPLE_RATE_HZ
 
 
 def test_stop_ends_what_is_open() -> None:
