@@ -22,6 +22,7 @@ _VERBS = (
     "transcribe",
     "listen",
     "models",
+    "engines",
     "health",
     "doctor",
     "outbox",

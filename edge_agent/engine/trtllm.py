@@ -42,24 +42,34 @@ def open_engine(config: EngineConfig) -> TrtllmEngine:
         raise EngineLoadFailed(
             f"the TensorRT-LLM engine has no options {', '.join(config.extra)}", remedy="leave them out"
         )
-    tokenizer = Tokenizer(config.model_dir)
-    mels, suppressed, digest = model_facts(config.model_dir)
     client = WorkerClient(python())
     try:
+        mels, _, digest = model_facts(config.model_dir)
         wanted = key_for(client.environment, digest, config)
-        found = find(config.model_dir, wanted, client.environment, mels)
-        client.open(
-            Open(
-                directory=str(found.directory),
-                batch=found.key.sizes.batch,
-                beam=found.key.sizes.beam,
-                cache_tokens=recipe.cache_tokens(found.key.sizes),
-                cross_fraction=recipe.cross_fraction(found.key.sizes.beam),
-            )
-        )
+        return load(config, client, find(config.model_dir, wanted, client.environment, mels))
     except EngineLoadFailed:
         client.close()
         raise
+
+
+def load(config: EngineConfig, client: WorkerClient, found: Found) -> TrtllmEngine:
+    """Load an engine that was found to fit into a worker.
+
+    Raises:
+        EngineLoadFailed: the worker cannot load it.
+    """
+    tokenizer = Tokenizer(config.model_dir)
+    mels, suppressed, _ = model_facts(config.model_dir)
+    sizes = found.key.sizes
+    client.open(
+        Open(
+            directory=str(found.directory),
+            batch=sizes.batch,
+            beam=sizes.beam,
+            cache_tokens=recipe.cache_tokens(sizes),
+            cross_fraction=recipe.cross_fraction(sizes.beam),
+        )
+    )
     info = EngineInfo(
         kind=f"tensorrt-llm/{config.compute_type}",
         model=config.model_name,

@@ -35,7 +35,7 @@ _OPEN_TIMEOUT_S = 300.0
 _JOB_TIMEOUT_S = 60.0
 _END_TIMEOUT_S = 5.0
 _KEPT_LINES = 20
-_INHERITED = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "TMPDIR")
+INHERITED = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "TMPDIR")
 """The worker gets no more of the agent's environment than this: no secrets, no Python settings."""
 
 
@@ -62,7 +62,7 @@ class WorkerClient:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env={name: os.environ[name] for name in _INHERITED if name in os.environ},
+                env={name: os.environ[name] for name in INHERITED if name in os.environ},
                 start_new_session=True,  # MPI starts helpers; they end with it
             )
         except OSError as error:

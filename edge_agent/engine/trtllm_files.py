@@ -41,9 +41,20 @@ def find(model_dir: Path, wanted: recipe.Key, environment: Environment, mels: in
             key=wanted, directory=model_dir
         )  # this version runs checkpoints; there is no engine file
     directory = engines_dir(model_dir) / wanted.name
+    if read(directory) is None:
+        raise EngineLoadFailed(_why_none(engines_dir(model_dir), wanted), remedy=_BUILD)
+    return checked(directory, wanted, mels)
+
+
+def checked(directory: Path, wanted: recipe.Key, mels: int) -> Found:
+    """An engine held against the key, its digests and its configurations.
+
+    Raises:
+        EngineLoadFailed: something differs.
+    """
     manifest = read(directory)
     if manifest is None:
-        raise EngineLoadFailed(_why_none(engines_dir(model_dir), wanted), remedy=_BUILD)
+        raise EngineLoadFailed(f"{directory} holds no {recipe.MANIFEST}", remedy=_BUILD)
     other = recipe.differences(wanted, manifest.key)
     if other:
         raise EngineLoadFailed(
@@ -52,7 +63,12 @@ def find(model_dir: Path, wanted: recipe.Key, environment: Environment, mels: in
     changed = faults(directory, manifest)
     if changed:
         raise EngineLoadFailed(f"the engine is damaged: {changed[0]}", remedy=_BUILD)
-    encoder, decoder = (_json(directory / side / "config.json") for side in ("encoder", "decoder"))
+    try:
+        encoder, decoder = (_json(directory / side / "config.json") for side in ("encoder", "decoder"))
+    except ValueError as error:
+        raise EngineLoadFailed(
+            f"the engine's configuration cannot be read: {error}", remedy=_BUILD
+        ) from error
     recipe.check_configs(encoder, decoder, mels, manifest.key)
     return Found(key=manifest.key, directory=directory)
 

@@ -18,13 +18,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.engine import trtllm, trtllm_client, trtllm_files
+from edge_agent.engine import trtllm, trtllm_build, trtllm_client, trtllm_files
 from edge_agent.engine import trtllm_protocol as protocol
 from edge_agent.engine import trtllm_recipe as recipe
-from edge_agent.engine.base import EngineConfig, open_engine
+from edge_agent.engine.base import Engine, EngineConfig, open_engine
 from edge_agent.errors import EngineError, EngineLoadFailed, OutOfMemory
+from edge_agent.opening import Recogniser
+from edge_agent.spare import Spares
+from edge_agent.supervise import Level
 from edge_agent.types import DecodeOptions, PcmFloat
 from tests.unit.engine.real import model_dir
+from tests.unit.test_scribe import Book, scribe, utterance
+from tests.unit.test_spare import House
 
 FAKE = Path(__file__).with_name("fake_trtllm")
 CONTRACT = Path(trtllm.__file__).with_name("trtllm_contract.json")
@@ -47,13 +52,19 @@ class Room:
 
     def python(self, mode: str) -> Path:
         """A Python that finds the stand-in, which will do `mode`."""
-        path = self.root / f"python-{mode}"
+        path = self.root / f"env-{mode}/python"
+        path.parent.mkdir(exist_ok=True)
         path.write_text(
             f"#!/bin/sh\nexport FAKE_TRTLLM={mode} FAKE_TRTLLM_CONTRACT={CONTRACT} "
             f'FAKE_TRTLLM_TOKENS="{" ".join(map(str, TEXT))}" PYTHONPATH={FAKE} PYTHONDONTWRITEBYTECODE=1\n'
             f'exec {sys.executable} "$@"\n'
         )
-        path.chmod(0o755)
+        builder = path.with_name("trtllm-build")
+        builder.write_text(
+            f"#!/bin/sh\nexec {path} -c 'import fake_commands; fake_commands.build()' \"$@\"\n"
+        )
+        for program in (path, builder):
+            program.chmod(0o755)
         return path
 
     def build(self, key: recipe.Key | None = None) -> Path:
@@ -211,6 +222,63 @@ def test_no_environment_is_told(room: Room, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv(trtllm.PYTHON, str(room.root / "nothing"))
     with pytest.raises(EngineLoadFailed, match=r"provisioning/trtllm\.sh"):
         open_engine(room.config())
+
+
+def test_an_utterance_whose_worker_is_killed_ends_in_one_final(opened: Any) -> None:
+    """The scribe asks again, the next engine answers: no word is lost, none comes twice."""
+    house = House()
+    killed = opened("crash")
+
+    def open_level(level: Level) -> Recogniser:
+        recogniser = house.open(level)
+        return msgspec.structs.replace(recogniser, engine=killed) if level == 0 else recogniser
+
+    book = Book()
+    worker = scribe(Spares(open_level, clock=house.clock), book)
+    spoken = msgspec.structs.replace(utterance(8000), pcm=_sound())
+    worker.work.final(spoken)
+    worker.stop(30)
+    assert book.entries == [("final", "level 1")]
+
+
+def _built(room: Room, monkeypatch: pytest.MonkeyPatch, mode: str, says: str = "") -> trtllm_files.Found:
+    """Build with the stand-in's commands; the known recording is answered with `says`."""
+    monkeypatch.setenv(trtllm.PYTHON, str(room.python(mode)))
+    checkpoint = room.root / "breeze-asr-25.pt"
+    checkpoint.write_bytes(b"checkpoint")
+
+    def prove(engine: Engine) -> str:
+        assert engine.transcribe(_sound(), options=DecodeOptions()).tokens == TEXT
+        return says
+
+    return trtllm_build.build(room.config(), checkpoint, FAKE, prove)
+
+
+def test_a_build_is_found_by_the_engine(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Convert, build, seal, prove, activate: the engine finds the result, also after a second build."""
+    for _ in range(2):
+        found = _built(room, monkeypatch, "work")
+        assert trtllm_files.find(room.model, room.key, _environment(), 80) == found
+    names = [path.name for path in trtllm_files.engines_dir(room.model).iterdir()]
+    assert names == [room.key.name]
+
+
+@pytest.mark.parametrize(
+    ("mode", "says", "told"),
+    [
+        ("build-fails", "", r"building the encoder failed .*Could not find any implementation"),
+        ("work", "the words of the recording did not come out", "but the words"),
+        ("pytorch", "", "runs no engine files"),
+    ],
+)
+def test_a_build_that_fails_leaves_nothing(
+    room: Room, monkeypatch: pytest.MonkeyPatch, mode: str, says: str, told: str
+) -> None:
+    """Nothing half done is ever found by the engine, and the step that failed is named."""
+    with pytest.raises(EngineError, match=told):
+        _built(room, monkeypatch, mode, says)
+    place = trtllm_files.engines_dir(room.model)
+    assert not place.exists() or list(place.iterdir()) == []
 
 
 CHANGES: dict[str, Any] = {
