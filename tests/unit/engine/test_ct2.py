@@ -153,6 +153,8 @@ def test_a_prepared_model_proves_its_rows(tmp_path: Path) -> None:
     second = engine.transcribe(pcm, options=DecodeOptions(words=True), draft=first)
     assert second.tokens == first.tokens
     assert second.words
+    (entry,) = engine.draft_statistics
+    assert (entry.kind, entry.utterances, entry.accepted_tokens) == ("history", 1, len(first.tokens))
 
 
 def test_a_lying_manifest_falls_back_to_plain_decoding(tmp_path: Path) -> None:
