@@ -46,6 +46,9 @@ def missing() -> str:
             return f"{command} is missing (apt install {package})"
     if not Path("/lib/systemd/systemd").exists():
         return "this root has no systemd to boot (apt install systemd-sysv)"
+    for place in (REPOSITORY, Path(sys.base_prefix), Path(sys.prefix) / "lib", models_dir()):
+        if place.exists() and place.stat().st_mode & 0o005 != 0o005:
+            return f"the service's user could not read {place} (chmod o+rx)"
     return ""
 
 
@@ -181,6 +184,13 @@ class Machine:
             time.sleep(0.05)
         return time.monotonic() - began
 
+    def _asked(self, *question: str) -> str:
+        """What systemctl answers; empty when nobody does."""
+        try:
+            return self.run("systemctl", *question, check=False, timeout_s=20).strip()
+        except subprocess.TimeoutExpired:
+            return ""
+
     def _mount(self) -> None:
         self._place.mkdir(parents=True, exist_ok=True)
         self._mounted("tmpfs", "tmpfs", "size=2g", self._place)
@@ -262,12 +272,11 @@ class Machine:
             found = children.read_text().split()
             if found:
                 self._leader = int(found[0])
-                answer = self.run("systemctl", "is-system-running", check=False)
-                if answer.strip() in {"running", "degraded"}:
+                if self._asked("is-system-running") in {"running", "degraded"}:
                     self.booted_s = time.monotonic() - self.began
                     return
             time.sleep(0.05)
         told = (self._place / "console.log").read_text(errors="replace")
-        if self.show("ActiveState", "basic.target") != "active":
+        if not hasattr(self, "_leader") or self._asked("is-active", "basic.target") != "active":
             pytest.skip(f"no container comes up here: {told[-300:]}")
         raise AssertionError(f"the machine is up, but the agent is not: {self.said()}")
