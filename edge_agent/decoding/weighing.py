@@ -8,7 +8,7 @@ scoring pass. Larger models have about the same ratios.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from edge_agent.decoding.steps import Abilities, Scored
 from edge_agent.types import Value
@@ -136,22 +136,30 @@ def settle_cost(doubts: Sequence[Doubt], length: int) -> float:
     Doubts all over the rest say that the draft has little to do with the sound: that pass is for nothing.
     """
     cost, still = 0.0, 1.0
-    for number, doubt in enumerate(doubts, 1):
+    for number, (doubt, right) in enumerate(_in_turn(doubts), 1):
         finish = finish_cost(doubt.place + _LOOK_AHEAD, length)
         lost = min(1.0, (len(doubts) - number) / max(1, length - doubt.place))
         wrong = min(PASS + 1.0 + lost * finish, finish)
-        cost += still * (_GO_ON_FIXED + doubt.look_ahead * _GO_ON_TOKEN + (1.0 - doubt.right) * wrong)
-        still *= doubt.right
+        cost += still * (_GO_ON_FIXED + doubt.look_ahead * _GO_ON_TOKEN + (1.0 - right) * wrong)
+        still *= right
     return cost
 
 
 def proof_pays(doubts: Sequence[Doubt], length: int) -> bool:
     """Is one more pass, which proves what is right, expected to cost less than generating?"""
     cost, still = PASS, 1.0
-    for doubt in doubts:
-        cost += still * (1.0 - doubt.right) * finish_cost(doubt.place, length)
-        still *= doubt.right
+    for doubt, right in _in_turn(doubts):
+        cost += still * (1.0 - right) * finish_cost(doubt.place, length)
+        still *= right
     return cost < min(finish_cost(doubts[0].place, length), settle_cost(doubts, length))
+
+
+def _in_turn(doubts: Sequence[Doubt]) -> Iterator[tuple[Doubt, float]]:
+    """Each with the share in which it is greedy's where the ones before it are: drafts are right as a whole
+    more often than their tokens are one by one."""
+    for number, doubt in enumerate(doubts):
+        known = number == 0 or doubt.margin is not None
+        yield doubt, doubt.right if known else (1.0 + doubt.right) / 2
 
 
 def mean_logprob(scored: Scored) -> float:
