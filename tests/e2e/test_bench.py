@@ -84,6 +84,25 @@ def test_throughput(capsys: pytest.CaptureFixture[str]) -> None:
     assert said == [score.units(text, "en") for text in ("Good morning.", "What's the weather like?")]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["latency", "throughput", "accuracy"])
+def test_each_measurement_tells_both_sides_of_every_clip(
+    capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    """Clips with file, duration, text and seconds of both sides, and a summary: what scripts rely on."""
+    needs_peer()
+    pytest.importorskip("whisper_normalizer")
+    found = facts(capsys, what, "--against", "faster-whisper", "--runs", 1, GOOD_MORNING, WEATHER)
+    assert set(found) == {"clips", "summary"}
+    for clip, path in zip(found["clips"], (GOOD_MORNING, WEATHER), strict=True):
+        assert set(clip) == {"file", "duration_s", "ours", "peer"}
+        assert clip["file"] == str(path)
+        for side in ("ours", "peer"):
+            assert isinstance(clip[side]["text"], str)
+            assert clip[side]["seconds"] > 0
+    assert found["summary"]["what"] == what
+
+
 def test_bundled_recordings_and_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     """Without arguments a person gets a table of the bundled recordings."""
     assert main(["bench", "--runs", "1"]) == 0
