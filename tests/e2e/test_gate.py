@@ -22,7 +22,7 @@ from tests.tiny_onnx import tone, tone_model
 
 def sentences(count: int) -> list[Clip]:
     """Short ones, each another."""
-    return [clip for clip in clips(set="en_read_kathleen") if 1.8 < clip.duration_s < 3.0][:count]
+    return [clip for clip in clips(set="en_read_kathleen") if 1.5 < clip.duration_s < 2.2][:count]
 
 
 def recording(path: Path, *parts: Clip | float | PcmFloat) -> Path:
@@ -93,7 +93,7 @@ def test_a_wake_word_lets_the_next_sentence_through(
     """What was said before it and after the answer stays in the room; the score goes with the transcript."""
     before, asked, after = sentences(3)
     word = tone_model(tmp_path / "ding.onnx")
-    sound = recording(tmp_path / "said.wav", before, 1.2, tone(0.5), 0.6, asked, 1.5, after, 1.5)
+    sound = recording(tmp_path / "said.wav", before, 0.8, tone(0.5), 0.4, asked, 0.9, after, 0.8)
     gate = ('gate.mode="wake"', f'gate.model="{word}"')
     with AgentProcess(tmp_path / "state", *settings(broker, sound, *gate)) as agent:
         assert agent.process.wait(90) == 0, agent.log  # the recording ends

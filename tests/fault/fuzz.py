@@ -44,6 +44,7 @@ KEYS = ("schema", "command_id", "type", "args", "issued_at", "expires_at", "dura
 
 ARGS: dict[str, tuple[dict, ...]] = {
     "mute": ({}, {"duration_s": 5}, {"duration_s": 0.5}),
+    "listen": ({}, {"duration_s": 0}, {"duration_s": 30, "channel": 0}),
     "set_profile": ({"profile": "auto"},),
     "reload_terms": ({}, {"terms": ["a", "塔吊"]}),
     "replay": ({"from_seq": 1}, {"since": "2026-11-20T13:00:00Z"}),
