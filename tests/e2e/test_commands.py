@@ -134,6 +134,13 @@ def test_what_is_not_understood_is_refused_with_a_reason(fleet: Commander, body:
     assert len(fleet.answers(body["command_id"])) == 1
 
 
+def test_listen_means_nothing_where_it_always_listens(fleet: Commander) -> None:
+    """Refused with the key that would make a gate."""
+    answer = fleet.ask("listen")
+    assert answer["state"] == "refused"
+    assert 'gate.mode = "command"' in answer["reason"]
+
+
 def test_an_id_works_once(fleet: Commander) -> None:
     """The same message again does nothing."""
     body = command("flush")
