@@ -57,7 +57,7 @@ def _path(cost: NDArray[np.float32]) -> tuple[tuple[int, int], ...]:
     i_at, j_at = rows, columns
     while i_at > 0 and j_at > 0:
         path.append((i_at - 1, j_at - 1))
-        step_back = came[i_at, j_at]
+        step_back = int(came[i_at, j_at])
         i_at -= step_back != 2
         j_at -= step_back != 1
     return tuple(reversed(path))

@@ -11,18 +11,28 @@ import pytest
 
 from edge_agent.engine.base import Engine, EngineConfig, open_engine
 from edge_agent.errors import EngineError, EngineLoadFailed
+from edge_agent.models.convert import convert_to_onnx
+from edge_agent.models.store import ModelStore
 from edge_agent.types import DecodeOptions, Hypothesis
 from tests.unit.engine.real import model_dir
 
 RATE = 16_000
 
 
-@pytest.fixture(scope="module", params=["scripted", "ctranslate2"])
-def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+@pytest.fixture(scope="module", params=["scripted", "ctranslate2", "onnxruntime"])
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """Each kind of engine, open."""
     if request.param == "scripted":
         config = EngineConfig(
             kind="scripted", model_dir=Path(), model_name="play@0", extra={"script": ["hello", ""]}
+        )
+    elif request.param == "onnxruntime":
+        store = ModelStore(tmp_path_factory.mktemp("store"), catalog={})
+        store.import_dir("whisper-tiny.en", model_dir("whisper-tiny.en", prepared=False))
+        config = EngineConfig(
+            kind="onnxruntime",
+            model_dir=convert_to_onnx("whisper-tiny.en", store, "int8"),
+            model_name="whisper-tiny.en@1a5afae06a4d",
         )
     else:
         config = EngineConfig(
