@@ -42,6 +42,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     root: Path = probe.LIVE_ROOT
     profiles: tuple[Profile, ...] = ()
     """All there are; empty: those of the files, read each time."""
+    device: Device | None = None
+    """The machine; None: as it is, looked at each time."""
 
 
 class Recogniser(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,18 +64,21 @@ def choose_profile(wish: Wish) -> tuple[Device, Choice]:
         NoProfileFits: none, or not the one asked for.
         ConfigError: a profile file is wrong.
     """
-    device = facts.device(probe.read(wish.root))
+    device = wish.device or facts.device(probe.read(wish.root))
     return device, choose(device, _profiles(wish), override=wish.profile, engines=ENGINES)
 
 
 def settled(wish: Wish) -> Wish:
-    """The same with the profiles as they are now, so that a file that is edited under a running service, and
-    may be half written, changes nothing before the next start.
+    """The same with the profiles and the machine as they are now, for a running service.
+
+    A file that is edited, and may be half written, changes nothing before the next start; and the smaller
+    model that is to help under load is not refused because a quota was cut.
 
     Raises:
         ConfigError: a profile file is wrong.
     """
-    return msgspec.structs.replace(wish, profiles=_profiles(wish))
+    device = wish.device or facts.device(probe.read(wish.root))
+    return msgspec.structs.replace(wish, profiles=_profiles(wish), device=device)
 
 
 def _profiles(wish: Wish) -> tuple[Profile, ...]:

@@ -106,11 +106,21 @@ def test_a_profile_that_is_edited_under_a_running_service_changes_nothing(
     assert choose_profile(wish)[1].profile.name == before
     with pytest.raises(ConfigError):
         settled(Wish(models_dir=tmp_path))
+
+
+def test_a_quota_that_is_cut_under_a_running_service_refuses_no_smaller_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fitted at the start fits until the end: a machine under load needs its fallback most."""
+    wish = settled(Wish(models_dir=_store(tmp_path, "whisper-base"), root=machines.HERE / "raspberry-pi-4"))
+    before = choose_profile(wish)[1].profile.name
+    monkeypatch.setattr(opening.facts, "device", lambda _raw: pytest.fail("looked at again"))
+    assert choose_profile(wish)[1].profile.name == before
+
+
 def test_an_engine_that_was_not_built_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """TensorRT-LLM without its model: CTranslate2 on the same GPU serves."""
     wish = Wish(models_dir=_store(tmp_path, "whisper-base"))
     opened = _open(wish, "server-h200-tensorrt-llm", monkeypatch, broken="")
     assert opened.choice.profile.name == "datacentre"
     assert any("datacentre-trtllm was tried first" in reason for reason in opened.choice.reasons)
-
-
