@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.mqtt.private_broker import PrivateBroker
+from edge_agent.mqtt.settings import MqttSettings
 from edge_agent.outbox.store import Outbox
 from tests.broker import Subscriber, wait_until
 from tests.e2e.test_courier import CLOCK, connected, courier, final
@@ -113,6 +114,35 @@ def test_a_half_open_link_is_noticed_in_time(tmp_path: Path, broker: PrivateBrok
     outbox.close()
     print(f"\n  noticed after {noticed_s:.1f} s with a keepalive of {keepalive_s} s")
     assert noticed_s <= 1.5 * keepalive_s + 1.2, "1.5 keepalives and a tick"
+
+
+@pytest.mark.faults
+def test_a_half_open_link_is_noticed_with_the_shipped_keepalive(
+    tmp_path: Path, broker: PrivateBroker
+) -> None:
+    """Silence without an end, in the service's own time."""
+    outbox = Outbox(tmp_path / "outbox.sqlite3", clock=CLOCK)
+    keepalive_s = MqttSettings().keepalive_s
+    with Proxy(broker.port, Link("plain")) as proxy, courier(proxy.url, outbox) as made:
+        wait_until(connected(made), 30)
+        proxy.state = "silent"
+        began = time.monotonic()
+        wait_until(lambda: not made.statistics().connected, 2 * keepalive_s + 10)
+        noticed_s = time.monotonic() - began
+        proxy.state = "open"
+        wait_until(connected(made), 120, "connected again")
+        back_s = time.monotonic() - began - noticed_s
+    outbox.close()
+    record(
+        "half-open",
+        "A link that is dead and does not say so",
+        {
+            "keepalive s": keepalive_s,
+            "noticed after s": round(noticed_s, 1),
+            "connected after the return, s": round(back_s, 1),
+        },
+    )
+    assert noticed_s <= 1.5 * keepalive_s + 1.2
 
 
 @pytest.mark.faults
