@@ -153,6 +153,9 @@ class ModelStore:
             faults += [*changed_files(self.source_dir(name)), *self._strangers(name)]
         if self.has_prepared(name):
             faults += changed_files(self.prepared_dir(name))
+        for path in sorted(self._home(name).glob(f"onnx-*/{MANIFEST}")):
+            if not path.parent.name.endswith((".partial", ".old")):
+                faults += changed_files(path.parent)
         return tuple(faults)
 
     def import_dir(self, name: str, path: Path) -> Path:

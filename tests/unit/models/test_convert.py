@@ -14,7 +14,7 @@ import pytest
 
 from edge_agent.decoding.tokens import Tokenizer, roundtrip_faults
 from edge_agent.engine.base import EngineConfig, open_engine
-from edge_agent.errors import ModelError, ModelMissing
+from edge_agent.errors import DigestMismatch, ModelError, ModelMissing
 from edge_agent.models.convert import convert_to_onnx, import_checkpoint
 from edge_agent.models.mapped import map_ct2, map_safetensors
 from edge_agent.models.store import ModelStore
@@ -160,6 +160,7 @@ def test_both_engines_agree_on_it(imported: ModelStore) -> None:
     """The ONNX form and CTranslate2 compute the same function of the converted weights."""
     directory = convert_to_onnx("breeze", imported, "float32")
     assert imported.onnx_path("breeze", "float32") == directory
+    assert imported.verify("breeze") == ()
     mel = np.random.default_rng(0).normal(0, 0.5, (80, 400)).astype(np.float32)
     prompt = [50258, 50259, 50359, 50363]
     scores = []
@@ -172,6 +173,20 @@ def test_both_engines_agree_on_it(imported: ModelStore) -> None:
         scores.append((np.array(hidden), engine.steps.generate(encoded, prompt, max_new=5)))
     assert np.abs(scores[0][0] - scores[1][0]).max() < 1e-3
     assert scores[0][1].tokens == scores[1][1].tokens
+
+
+def test_a_damaged_onnx_form_is_found(smallest: Path, tmp_path: Path) -> None:
+    """At load by its size, and by `models verify` to the last byte."""
+    store = ModelStore(tmp_path, catalog={})
+    import_checkpoint("breeze", smallest, store)
+    weights = convert_to_onnx("breeze", store, "int8") / "decoder.bin"
+    data = bytearray(weights.read_bytes())
+    data[100] ^= 1
+    weights.write_bytes(data)
+    assert "decoder.bin" in store.verify("breeze")[0]
+    weights.write_bytes(data[:-1])
+    with pytest.raises(DigestMismatch, match=r"decoder\.bin is damaged"):
+        store.onnx_path("breeze", "int8")
 
 
 @pytest.mark.slow
