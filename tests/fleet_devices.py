@@ -30,11 +30,17 @@ class Device:
         self.topics = wire.Topics("edge", name)
         self.state, self.wanted, self.version = Activation(), None, 0
         self.changed_at: list[float] = []
-        client = paho.Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=paho.MQTTv5)
+        self.client = self.fresh()
+
+    def fresh(self) -> paho.Client:
+        """A connection of its own: what an old one had in flight must not overtake what is said now."""
+        fleet = self._fleet
+        client = paho.Client(CallbackAPIVersion.VERSION2, client_id=self.name, protocol=paho.MQTTv5)
         client.will_set(self.topics.status, self._status("offline"), qos=1, retain=True)
         client.on_connect, client.on_message = self._on_connect, self._on_message
-        client.on_socket_open = lambda *_: None
-        self.client = client
+        client.on_socket_open = lambda _c, _u, socket: fleet.opened(socket, self)
+        client.on_socket_close = lambda _c, _u, socket: fleet.closed(socket, self)
+        return client
 
     def _status(self, state: str) -> bytes:
         return wire.encode_status(state=state, since_utc_ms=0, reasons=(), boot_id="b")
@@ -90,6 +96,7 @@ class Devices:
     def __init__(self, port: int, count: int, fate: Callable[[int], str] = lambda _n: "good") -> None:
         self._port, self._due, self._number = port, [], 0
         self._selector = selectors.DefaultSelector()
+        self._open: set[Device] = set()
         self._stop = threading.Event()
         self.all = [Device(self, f"dev-{n:04}", fate(n)) for n in range(count)]
         self._thread = threading.Thread(target=self._run, name="devices")
@@ -112,42 +119,41 @@ class Devices:
     def touched(self) -> list[Device]:
         return [device for device in self.all if device.changed_at]
 
+    def opened(self, socket: object, device: Device) -> None:
+        self._selector.register(socket, selectors.EVENT_READ, device)
+        self._open.add(device)
+
+    def closed(self, socket: object, device: Device) -> None:
+        self._selector.unregister(socket)
+        self._open.discard(device)
+
     def _run(self) -> None:
-        registered: dict[int, Device] = {}
         misc_at = 0.0
         while not self._stop.is_set():
             now = time.monotonic()
             if now >= misc_at:
                 misc_at = now + 1.0
-                self._connect(registered)
+                self._connect()
             while self._due and self._due[0][0] <= now:
                 heapq.heappop(self._due)[2]()
             self._write(self.all)
             for key, _ in self._selector.select(0.05):
-                device = registered.get(key.fd)
-                if device is None or device.client.loop_read(100) != paho.MQTT_ERR_SUCCESS:
-                    self._forget(key.fd, registered)
+                key.data.client.loop_read(100)
         for device in self.all:
             device.client.disconnect()
             device.client.loop_write()
         self._selector.close()
 
-    def _connect(self, registered: dict[int, Device]) -> None:
-        here = set(registered.values())
+    def _connect(self) -> None:
         for device in self.all:
-            device.client.loop_misc()
-            if device not in here:
-                try:
-                    device.client.connect("127.0.0.1", self._port, keepalive=60)
-                except OSError:
-                    return  # no broker: all of them again in a second
-                socket = device.client.socket()
-                registered[socket.fileno()] = device
-                self._selector.register(socket, selectors.EVENT_READ)
-
-    def _forget(self, fd: int, registered: dict[int, Device]) -> None:
-        self._selector.unregister(fd)
-        registered.pop(fd, None)
+            if device in self._open:
+                device.client.loop_misc()
+                continue
+            device.client = device.fresh()
+            try:
+                device.client.connect("127.0.0.1", self._port, keepalive=60)
+            except OSError:
+                return  # no broker: all of them again in a second
 
     def _write(self, devices: Iterable[Device]) -> None:
         for device in devices:

@@ -36,7 +36,7 @@ from edge_agent.fleet.rings import Rollout, Rules, View
 from edge_agent.mqtt.settings import MqttSettings, endpoint, password, tls_context
 
 _FILTERS = ("up/info", "up/health", "up/status", "down/config")
-_TOLD_AGAIN_S = 10.0
+_TOLD_AGAIN_S = 5.0
 _PER_LOOK = 100
 """Devices told at most at one look: a broker has other things to do."""
 _QUIET_S = 2.0
@@ -50,7 +50,9 @@ class Fleet:
         self._prefix, self._lock = prefix, threading.Lock()
         self._bodies: dict[str, dict[str, Any]] = {}
         self._told: dict[str, float] = {}
-        self._last, self.messages = time.monotonic(), 0
+        self._standing: set[str] = set()
+        """Devices whose desired configuration was seen on the broker since the last connection."""
+        self._last = time.monotonic()
         self.connected = threading.Event()
         where = endpoint(settings.url)
         client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=paho.MQTTv5)
@@ -82,7 +84,11 @@ class Fleet:
         if reason.is_failure:
             return
         client.subscribe([(f"{self._prefix}/+/{name}", SubscribeOptions(qos=1)) for name in _FILTERS])
-        self._last = time.monotonic()
+        with self._lock:
+            # A broker that was restarted may have lost what it had acknowledged: look what stands there.
+            self._standing.clear()
+            self._told.clear()
+            self._last = time.monotonic()
         self.connected.set()
 
     def _on_message(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
@@ -94,7 +100,15 @@ class Fleet:
         if isinstance(body, dict):
             with self._lock:
                 self._bodies.setdefault(device, {})[kind] = body
-                self._last, self.messages = time.monotonic(), self.messages + 1
+                if kind == "down/config":
+                    self._standing.add(device)
+                if message.retain:
+                    self._last = time.monotonic()
+
+    @property
+    def settled(self) -> bool:
+        """Connected, and the retained messages have come."""
+        return self.connected.is_set() and time.monotonic() - self._last > _QUIET_S
 
     def settle(self, timeout_s: float = 60.0) -> None:
         """Wait for the retained messages of all devices.
@@ -104,7 +118,7 @@ class Fleet:
         """
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            if self.connected.wait(0.2) and time.monotonic() - self._last > _QUIET_S:
+            if self.settled:
                 return
             time.sleep(0.1)
         if not self.connected.is_set():
@@ -113,7 +127,11 @@ class Fleet:
     def views(self) -> dict[str, View]:
         """Each device that ever said what it is."""
         with self._lock:
-            return {device: _view(bodies) for device, bodies in self._bodies.items() if "up/info" in bodies}
+            return {
+                device: _view(bodies, stands=device in self._standing)
+                for device, bodies in self._bodies.items()
+                if "up/info" in bodies
+            }
 
     def tell(self, device: str, target: Target) -> None:
         """Put the target into its desired configuration; nothing while the last try may be on its way."""
@@ -133,7 +151,7 @@ def _wish(target: Target) -> dict[str, object]:
     return {"model": target.name, "model_version": target.version}
 
 
-def _view(bodies: dict[str, Any]) -> View:
+def _view(bodies: dict[str, Any], *, stands: bool) -> View:
     """One device; whatever a strange one publishes makes an ordinary view."""
     try:
         told = bodies["up/info"].get("fleet") or {}
@@ -147,12 +165,14 @@ def _view(bodies: dict[str, Any]) -> View:
             reason=str(told.get("reason", ""))[:300],
             p95_ms=float(health.get("latency_p95_ms") or 0),
             rejects=rejected / heard if heard else 0.0,
-            desired=_target(
-                (bodies.get("down/config", {}).get("desired") or {}).get("fleet"), "model_version"
-            ),
+            desired=_target(_desired(bodies).get("fleet"), "model_version") if stands else None,
         )
     except (TypeError, ValueError, AttributeError):
         return View()
+
+
+def _desired(bodies: dict[str, Any]) -> dict[str, Any]:
+    return bodies.get("down/config", {}).get("desired") or {}
 
 
 def _target(told: Any, version: str) -> Target | None:
@@ -198,7 +218,7 @@ def run(
     shown = ""
     while True:
         views, now_ms = fleet.views(), time.time_ns() // 1_000_000
-        if fleet.connected.is_set():
+        if fleet.settled:
             after, tell = rings.advance(state, views, now_ms, rules)
         else:
             after, tell = state, ()  # nothing is judged by what may have changed meanwhile

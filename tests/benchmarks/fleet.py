@@ -61,6 +61,7 @@ def _restart(broker: PrivateBroker, devices: Devices, count: int) -> None:
     while len(devices.touched()) < count // 4:
         time.sleep(0.05)
     broker.restart()
+    threading.Event().wait()  # the broker ends with the thread that started it
 
 
 def _roll_out(broker: PrivateBroker, state: Path, *more: str) -> dict[str, object]:

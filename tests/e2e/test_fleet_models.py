@@ -18,7 +18,7 @@ from tests.e2e.agent_process import AgentProcess
 from tests.e2e.commander import Commander
 from tests.provisioned import load
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 SAMPLES = Path(__file__).resolve().parents[2] / "edge_agent/samples"
 WORDS = "let us talk it over and find a way out"
 
