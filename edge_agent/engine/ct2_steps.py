@@ -116,7 +116,7 @@ class Ct2Steps:
             suppress_blank=False,
             suppress_tokens=[],
         )[0]
-        return np.array(result.logits[0], dtype=np.float32).reshape(-1)
+        return _numbers(result.logits[0][0])
 
     def _encode_raw(self, mel: Mel) -> Encoded:
         """Output in the machine's memory, also of a GPU: it is joined with kept silence and stacked here, and
@@ -181,8 +181,16 @@ def sharpened_margin(probability: float) -> float:
 
 def _lead(logits: Any) -> float:
     """Nats between the best row of float32[rows] and the next; what is suppressed is far below."""
-    best = np.partition(np.array(logits, dtype=np.float32).reshape(-1), -2)[-2:]
+    best = np.partition(_numbers(logits), -2)[-2:]
     return float(best[1] - best[0])
+
+
+def _numbers(view: Any) -> NDArray[np.float32]:
+    """float32[elements] of a library's array, wherever it lies."""
+    import ctranslate2
+
+    near = view if view.device == "cpu" else view.to_device(ctranslate2.Device.cpu)
+    return np.array(near, dtype=np.float32).reshape(-1)
 
 
 def _view(array: NDArray[np.float32]) -> Any:
