@@ -81,10 +81,19 @@ def _open(config: EngineConfig) -> tuple[Any, Ct2Steps, Tokenizer]:
         fast_prefix=layout.parallel_prefix,
         proves=judge is not None,
     )
-    steps = Ct2Steps(model, layout, abilities, judge)
+    steps = Ct2Steps(model, layout, abilities, judge, silence_file=_silence_file(config))
     prompt = tokenizer.sot_sequence(abilities.languages[0])
     steps.abilities = prove(steps, layout, prompt, tokenizer.special.eot)
     return model, steps, tokenizer
+
+
+def _silence_file(config: EngineConfig) -> Path | None:
+    """Where silence is kept for these numbers; None beside published files, which stay as they are."""
+    import ctranslate2
+
+    if config.device != "cpu" or not (config.model_dir / "prepared.json").is_file():
+        return None
+    return config.model_dir / f"silence-{config.compute_type}-{ctranslate2.__version__}.f32"
 
 
 def _settings(config: EngineConfig) -> tuple[Settings, Path | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,13 +26,21 @@ _LEAST_FRAMES = 2
 class Ct2Steps:
     """Drives one `ctranslate2.models.Whisper`; safe to share between as many threads as it has workers."""
 
-    def __init__(self, model: Any, layout: Layout, abilities: Abilities, judge: Any = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        layout: Layout,
+        abilities: Abilities,
+        judge: Any = None,
+        *,
+        silence_file: Path | None = None,
+    ) -> None:
         self.abilities = abilities
         self._model = model
         self._judge = judge
         self._layout = layout
         self._suppress = layout.suppress(abilities.suppressed)
-        self._silence = Silence(abilities.mels, self._encode_raw)
+        self._silence = Silence(abilities.mels, self._encode_raw, silence_file)
 
     def encode(self, mel: Mel, positions: int = 0) -> Encoded:
         if 2 * positions <= mel.shape[1]:
