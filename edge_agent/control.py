@@ -365,7 +365,7 @@ class Control:
 
 
 _NO_INSTALL = (
-    "models cannot be installed from afar in this version; use `edge-agent models pull` on the device"
+    "models cannot be installed from afar by command: set fleet.model and fleet.model_version in down/config"
 )
 
 

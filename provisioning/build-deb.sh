@@ -88,6 +88,9 @@ from edge_agent.cli import main
 sys.exit(main())
 END
 chmod 755 "$root/usr/bin/edge-agent"
+mkdir -p "$root/usr/sbin"
+{ printf '#!%s/bin/python3 -I\n' "$prefix"; tail -n +2 "$repository/provisioning/enroll/enroll.py"; } >"$root/usr/sbin/edge-agent-enroll"
+chmod 755 "$root/usr/sbin/edge-agent-enroll"
 install -Dm644 -t "$root/lib/systemd/system" "$repository"/systemd/*.service "$repository"/systemd/*.timer
 install -Dm644 "$repository/systemd/edge-agent.sysusers.conf" "$root/usr/lib/sysusers.d/edge-agent.conf"
 install -Dm644 "$repository/systemd/edge-agent.tmpfiles.conf" "$root/usr/lib/tmpfiles.d/edge-agent.conf"

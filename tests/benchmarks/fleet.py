@@ -25,6 +25,9 @@ from edge_agent.mqtt.private_broker import PrivateBroker
 from tests.fleet_devices import Devices
 from tests.provisioned import PROVISIONING
 
+_SAVES = ("autosave_on_changes false", "autosave_interval 1")
+"""Once a second instead of after each change: with a thousand devices the whole state is some megabytes. What a
+killed broker forgets of that second, the programme finds and tells again."""
 TARGET = Target(name="m", version=2)
 
 
@@ -36,7 +39,7 @@ def memory_mb(pid: int) -> float:
 
 def one(name: str, count: int, fate: Callable[[int], str], *more: str, restart: bool = False) -> None:
     """One roll-out from the first word to the last."""
-    with PrivateBroker() as broker, tempfile.TemporaryDirectory() as place:
+    with PrivateBroker(config=_SAVES) as broker, tempfile.TemporaryDirectory() as place:
         with Devices(broker.port, count, fate) as devices:
             began = time.monotonic()
             while not all(device.client.is_connected() for device in devices.all):

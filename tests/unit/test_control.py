@@ -170,11 +170,11 @@ def test_done_and_refused_are_told_with_result_and_reason(box: Box) -> None:
 
 
 def test_installing_a_model_is_refused_at_once(box: Box) -> None:
-    """Honestly: this version cannot."""
+    """Told at once, with the way that there is."""
     box.ask("install_model", {"model": "m"})
     ((_, answer),) = box.posts()
     assert answer["state"] == "refused"
-    assert "edge-agent models pull" in answer["reason"]
+    assert "fleet.model" in answer["reason"]
 
 
 def test_a_retained_command_is_not_even_answered(box: Box) -> None:
