@@ -120,9 +120,14 @@ class Database:
             return
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All or nothing, durable on exit; any exception rolls back."""
+    def transaction(self, *, durable: bool = True) -> Iterator[None]:
+        """All or nothing, durable on exit; any exception rolls back.
+
+        With `durable` false it survives the end of the process, but a power cut may undo it: no sync is
+        waited for. What was durable before stays so.
+        """
         with _translated():
+            self._db.execute("PRAGMA synchronous = FULL" if durable else "PRAGMA synchronous = NORMAL")
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield

@@ -44,8 +44,10 @@ class Disk:
         self._db: Database | None = None
         self._retry_at_ns = 0
 
-    def write(self, action: Callable[[Database], _T]) -> _T:
+    def write(self, action: Callable[[Database], _T], *, durable: bool = True) -> _T:
         """Run `action` in a transaction, durable when this returns; rows in memory are written down first.
+
+        With `durable` false, a power cut (not the end of the process) may undo what `action` did.
 
         Raises:
             StoreFault: the disk takes nothing at the moment. What `action` raises itself comes through.
@@ -55,8 +57,9 @@ class Disk:
         for _ in range(_TRIES):
             try:
                 db = self._writable()
-                with db.transaction():
-                    if self.memory or self.dropped:
+                waiting = self.memory or self.dropped
+                with db.transaction(durable=durable or bool(waiting)):
+                    if waiting:
                         self._write_memory(db)
                     result = action(db)
             except StoreFault as fault:
@@ -70,10 +73,10 @@ class Disk:
         self._note(failing)
         raise failing
 
-    def try_write(self, action: Callable[[Database], object]) -> bool:
+    def try_write(self, action: Callable[[Database], object], *, durable: bool = True) -> bool:
         """As `write`; False instead of a fault."""
         try:
-            self.write(action)
+            self.write(action, durable=durable)
         except StoreFault:
             return False
         return True

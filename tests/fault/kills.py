@@ -2,8 +2,8 @@
 
     python -m tests.fault.kills [--kills 500] [--seed 1] [--record]
 
-Finals come at some eighty a second, a final is due every few seconds in life: a run of minutes holds as many
-as a day, and each kill meets as many of them on the way as the worst of days.
+Finals come at some eighty a second, and each agent is killed at a random instant after 0 to 240 of them: in
+life, with one every three seconds, that is a kill every six minutes for two days.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from tests.fault.results import record
 CLOCK = SystemClock()
 CHILD = Path(__file__).resolve().parents[1] / "e2e/courier_child.py"
 PAUSE_S = 0.01
-LIFE_S = 2.6
-"""Longest time from its first final to the kill."""
+LIFE_FINALS = 240
+"""Most finals from the first to the kill; at one every three seconds that is twelve minutes."""
 WRONGS = ("missing", "announced_but_not_stored", "unequal", "seq_holes")
 
 
@@ -74,7 +74,7 @@ def kill_9_run(
     broker_kills: int,
     seed: int,
     pause_s: float = 0.0,
-    life_s: float = 0.5,
+    life_finals: int = 0,
 ) -> Counter[str]:
     """Kill the child at random instants; the coordinator's books afterwards."""
     chance = random.Random(seed)
@@ -86,7 +86,8 @@ def kill_9_run(
             for turn in range(kills):
                 child, following = following, start_child(path, broker.url, pause_s, begin=False)
                 breaks = (chance.uniform(0.2, 0.4)) if turn in broker_turns else 0.0
-                _one_life(broker, child, committed, chance.uniform(0.0, life_s), breaks)
+                life = chance.randint(1, life_finals or 1), chance.uniform(0.0, 0.05 if life_finals else 0.5)
+                _one_life(broker, child, committed, life, breaks)
         finally:
             end_child(following)
         drain(broker, path)
@@ -97,9 +98,13 @@ def kill_9_run(
 
 
 def _one_life(
-    broker: PrivateBroker, child: subprocess.Popen[str], committed: list[str], life_s: float, alone_s: float
+    broker: PrivateBroker,
+    child: subprocess.Popen[str],
+    committed: list[str],
+    life: tuple[int, float],
+    alone_s: float,
 ) -> None:
-    """From the first final to the kill; `alone_s` > 0: the broker is killed before, and started after it.
+    """`life`: so many finals and seconds until the kill. `alone_s` > 0: the broker is killed before.
 
     So long has the agent to notice: what died with the broker's memory is sent again by the one that sent it.
     """
@@ -109,8 +114,8 @@ def _one_life(
     known = len(committed)
     reader.start()
     let_begin(child)
-    wait_until(lambda: len(committed) > known, 30, "the child commits")
-    time.sleep(life_s)
+    wait_until(lambda: len(committed) >= known + life[0], 120, "the child commits")
+    time.sleep(life[1])
     if alone_s:
         broker.kill()
         time.sleep(alone_s)
@@ -172,7 +177,13 @@ def measure(broker: PrivateBroker, path: Path, *, kills: int, seed: int, written
     """The whole run with its figures; a broker kill for every five of the agent."""
     began = time.monotonic()
     books = kill_9_run(
-        broker, path, kills=kills, broker_kills=kills // 5, seed=seed, pause_s=PAUSE_S, life_s=LIFE_S
+        broker,
+        path,
+        kills=kills,
+        broker_kills=kills // 5,
+        seed=seed,
+        pause_s=PAUSE_S,
+        life_finals=LIFE_FINALS,
     )
     figures: dict[str, object] = {
         "kills": kills,

@@ -136,7 +136,7 @@ class _Connection:
         self._synchronous = synchronous
 
     def execute(self, statement: str, given: tuple[Any, ...] = ()) -> _Cursor:
-        if "synchronous" in statement:
+        if statement.endswith("synchronous = FULL"):
             statement = f"PRAGMA synchronous = {self._synchronous}"
         before = self._db.total_changes()
         try:

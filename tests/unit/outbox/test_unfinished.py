@@ -126,7 +126,7 @@ def test_an_end_that_the_disk_did_not_take_is_written_down_later(
 def _fails(error: sqlite3.Error) -> object:
     from edge_agent.outbox.database import _translated
 
-    def transaction(_database: object) -> object:
+    def transaction(_database: object, *, durable: bool = True) -> object:
         with _translated():
             raise error
 
