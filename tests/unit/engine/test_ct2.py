@@ -130,7 +130,7 @@ def test_the_full_context_gives_the_reference_text(name: str) -> None:
 
 @pytest.mark.slow
 def test_where_nobody_speaks_nothing_is_published() -> None:
-    """Noise, tones, music and silence, with no voice detector to help; a barking dog may say one word."""
+    """Noise, tones, music, a barking dog and silence, with no voice detector to help."""
     engine = open_engine(_config(model_dir("whisper-base")))
     published = {}
     for clip in corpus.clips(set="nonspeech"):
@@ -138,7 +138,7 @@ def test_where_nobody_speaks_nothing_is_published() -> None:
         heard = engine.transcribe(pcm, options=DecodeOptions())
         if heard.text and not heard.rejected:
             published[clip.id] = heard.text
-    assert set(published) <= {"esc10_dog_1-100032-A"}
+    assert published == {}
 
 
 def test_a_prepared_model_proves_its_rows(tmp_path: Path) -> None:
