@@ -7,7 +7,7 @@ from typing import Literal, Protocol, TypeAlias
 import numpy as np
 from msgspec.structs import replace
 
-from edge_agent.decoding import align, context, guards, terms
+from edge_agent.decoding import align, context, features, guards, terms
 from edge_agent.decoding.context import Rule, Table, View
 from edge_agent.decoding.drafts import Books, Draft, DraftStatistics, Guess
 from edge_agent.decoding.features import Mel
@@ -115,7 +115,23 @@ class Decoder:
         language = _asked(options) or "en"
         if not self.steps.abilities.multilingual:
             language = "en"
-        return Utterance(self.steps, self.tokenizer, pcm, language=language, task=options.task)
+        begin, end = self._span(pcm, language)
+        return Utterance(
+            self.steps,
+            self.tokenizer,
+            pcm[begin:end],
+            language=language,
+            task=options.task,
+            begins_s=begin / SAMPLE_RATE_HZ,
+        )
+
+    def _span(self, pcm: PcmFloat, language: str) -> tuple[int, int]:
+        """First and end sample of what is decoded: without the digital silence around it."""
+        if self.settings.context == "full":
+            return 0, len(pcm)
+        begin, end = features.sounding(pcm, QUIET_PEAK)
+        brief = end - begin < self._table.rule(language).brief_s * SAMPLE_RATE_HZ
+        return (0, len(pcm)) if brief else (begin, end)
 
     def _rule(self, said: Utterance) -> Rule:
         return _FULL_RULE if self.settings.context == "full" else self._table.rule(said.language)
@@ -249,7 +265,9 @@ class Decoder:
         words: tuple[Word, ...] = ()
         if options.words and heard.tokens and not rejected:
             scored = heard.scored or said.score(heard.tokens)
-            words = align.words(heard.tokens, scored, self.tokenizer, duration_s=said.seconds)
+            words = align.words(
+                heard.tokens, scored, self.tokenizer, duration_s=said.seconds, offset_s=said.begins_s
+            )
             if guards.has_gap(words, said.seconds):
                 flags = (*flags, "gap")
         if self.settings.speculation == "terms" and not rejected and heard.ended:

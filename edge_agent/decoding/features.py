@@ -46,6 +46,18 @@ def log_mel(pcm: PcmFloat, mels: int) -> Mel:
     return np.ascontiguousarray(power[:, :frames])
 
 
+def sounding(pcm: PcmFloat, quiet: float) -> tuple[int, int]:
+    """First and end sample of what is above `quiet` in float32[samples], 10 ms around it included.
+
+    Digital silence at the start of a shortened window costs words: of 1,475, 84 are wrong instead of 66 when
+    up to 0.3 s of it precede the sound, 144 when up to 0.6 s do (whisper-base, short view).
+    """
+    loud = np.flatnonzero(np.abs(pcm) >= quiet)
+    if not len(loud):
+        return 0, len(pcm)
+    return max(0, int(loud[0]) - HOP_SAMPLES), min(len(pcm), int(loud[-1]) + 1 + HOP_SAMPLES)
+
+
 def fit(mel: Mel, frames: int, *, padding: float = 0.0) -> Mel:
     """`mel` cut or padded to exactly `frames`, C-contiguous.
 

@@ -39,14 +39,23 @@ class Utterance:
     Args:
         pcm: float32[samples] at 16 kHz, at least one sample.
         language: code; may be changed once it is detected.
+        begins_s: where `pcm` begins in the sound that word times count from.
     """
 
     def __init__(
-        self, steps: Steps, tokenizer: Tokenizer, pcm: PcmFloat, *, language: str, task: str
+        self,
+        steps: Steps,
+        tokenizer: Tokenizer,
+        pcm: PcmFloat,
+        *,
+        language: str,
+        task: str,
+        begins_s: float = 0.0,
     ) -> None:
         self.meter = Meter()
         self.language = language
         self.seconds = len(pcm) / SAMPLE_RATE_HZ
+        self.begins_s = begins_s
         self.before: Sequence[int] = ()
         """Tokens in front of the start of transcript: the prompt."""
         self.window = Window(frames=0)

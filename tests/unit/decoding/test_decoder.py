@@ -70,6 +70,20 @@ def test_words_cost_one_more_pass(tokenizer: Tokenizer) -> None:
     assert steps.calls[-1] == "score"
 
 
+def test_digital_silence_around_the_sound_is_not_decoded_and_words_keep_their_times(
+    tokenizer: Tokenizer,
+) -> None:
+    """The window is that of the sound alone; seconds count from the start of what was given."""
+    decoder, _ = _decoder(tokenizer, lambda mel, positions: _say(tokenizer, " turn on"))
+    silence = np.zeros(16_000, np.float32)
+    alone = decoder.transcribe(PCM, options=DecodeOptions(words=True))
+    framed = decoder.transcribe(np.concatenate([silence, PCM, silence]), options=DecodeOptions(words=True))
+    assert framed.cost.context_s == alone.cost.context_s
+    for early, late in zip(alone.words, framed.words, strict=True):
+        assert late.text == early.text
+        assert late.start_s - early.start_s == pytest.approx(0.99, abs=0.02)
+
+
 def test_a_loop_in_the_short_window_is_heard_again(tokenizer: Tokenizer) -> None:
     """The longer view finds the end; nobody sees the loop."""
 

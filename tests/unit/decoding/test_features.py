@@ -37,6 +37,20 @@ def test_fit_cuts_and_pads() -> None:
     assert np.array_equal(features.fit(mel, 4), mel[:, :4])
 
 
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (100, 50), (4_800, 3_200)])
+def test_the_sound_is_found_between_digital_silence(before: int, after: int) -> None:
+    """Ten milliseconds around it are kept, where there are any."""
+    sound = np.full(16_000, 0.1, np.float32)
+    pcm = np.concatenate([np.zeros(before, np.float32), sound, np.zeros(after, np.float32)])
+    begin, end = features.sounding(pcm, 1e-4)
+    assert (before - begin, end - before - len(sound)) == (min(before, 160), min(after, 160))
+
+
+def test_all_silence_stays_whole() -> None:
+    """There is nothing to keep and nothing to lose."""
+    assert features.sounding(np.zeros(800, np.float32), 1e-4) == (0, 800)
+
+
 def test_silence_value_is_what_silence_gives() -> None:
     """Padding with it equals the features of the sound followed by zeros."""
     rng = np.random.default_rng(3)
