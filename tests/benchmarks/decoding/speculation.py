@@ -1,9 +1,9 @@
-"""Does a draft change words, and what does it save? python -m tests.benchmarks.decoding.speculation
+"""Does a draft change words, and what does it save? python -m tests.benchmarks.decoding.speculation --write
 
 For each clip plain greedy decoding and verification of several drafts see the same encoder output, one after
 the other; decoder CPU milliseconds at one thread. Finals with word times need a scoring pass in any case:
 plain decoding makes it after the last token, and is timed with it there. Writes the section "Speculation" of
-RESULTS.md; `--wall` prints wall milliseconds instead, for a machine that does nothing else.
+RESULTS.md when told to; `--wall` measures wall milliseconds, for a machine that does nothing else.
 """
 
 from __future__ import annotations
