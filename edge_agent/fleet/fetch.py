@@ -87,8 +87,10 @@ def _fetch_file(
     whole = hashlib.sha256()
     with growing.open("r+b" if growing.exists() else "w+b") as out:
         kept = _kept_chunks(out, file, bundle.chunk_bytes, whole)
-        out.truncate(kept * bundle.chunk_bytes)
-        out.seek(kept * bundle.chunk_bytes)
+        # The last chunk is shorter: a file that is whole already must not grow.
+        begin = min(kept * bundle.chunk_bytes, file.size_bytes)
+        out.truncate(begin)
+        out.seek(begin)
         for number in range(kept, len(file.chunks)):
             size = min(bundle.chunk_bytes, file.size_bytes - number * bundle.chunk_bytes)
             chunk = _chunk(file.chunks[number], size, mirrors)
@@ -97,7 +99,7 @@ def _fetch_file(
             grown(out.tell())
         out.flush()
         os.fsync(out.fileno())
-    if whole.hexdigest() != file.sha256:
+    if whole.hexdigest() != file.sha256 or growing.stat().st_size != file.size_bytes:
         growing.unlink()
         raise Untrusted(
             f"{file.path} of {bundle.target} is not what was signed", remedy="sign the bundle anew"

@@ -26,7 +26,7 @@ from tests.fleet_devices import Devices
 from tests.provisioned import PROVISIONING
 
 _SAVES = ("autosave_on_changes false", "autosave_interval 1")
-"""Once a second instead of after each change: with a thousand devices the whole state is some megabytes. What a
+"""Once a second instead of after each change: of a thousand devices the whole state is some megabytes. What a
 killed broker forgets of that second, the programme finds and tells again."""
 TARGET = Target(name="m", version=2)
 

@@ -274,6 +274,15 @@ def test_a_broken_transfer_goes_on_where_it_stopped(
     assert 2 < tries < 30
 
 
+@pytest.mark.parametrize("left", [b"", b"{", b"{}", b"{}x", b"\0\0"])
+def test_what_a_cut_left_of_a_small_file_is_made_whole(fleet: Fleet, left: bytes) -> None:
+    """Nothing, a part, all of it, more than it, zeros: afterwards it is what was signed, to the byte."""
+    fleet.add(SECOND, {"model.bin": b"m", "config.json": b"{}"})
+    (fleet.home / "staging").mkdir()
+    (fleet.home / "staging/config.json.partial").write_bytes(left)
+    assert fleet.get(SECOND) == {"model.bin": b"m", "config.json": b"{}"}
+
+
 def test_a_drip_is_no_server(fleet: Fleet, monkeypatch: pytest.MonkeyPatch, serve: object) -> None:
     """A mirror slower than two kilobytes a second counts as not there."""
     monkeypatch.setattr(mirrors, "SILENCE_S", 0.2)
