@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -100,7 +102,8 @@ def _serve(config: Config, standing: Standing, state: Path, stop: threading.Even
 
     clock = SystemClock()
     # The last process's report would pass for this one's.
-    (runtime_dir() / "health.json").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # on a read-only disk the report of before stays
+        (runtime_dir() / "health.json").unlink(missing_ok=True)
     for name in config.audio.sources:
         open_source(name, channels=config.audio.channels, clock=clock).close()
     starts = Starts(runtime_dir(), clock)
@@ -336,7 +339,7 @@ class _only_one:  # noqa: N801 - used as a statement: `with _only_one(state)`
         self._descriptor = -1
 
     def __enter__(self) -> None:
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._descriptor = self._open()
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -345,6 +348,16 @@ class _only_one:  # noqa: N801 - used as a statement: `with _only_one(state)`
                 f"another edge-agent already runs on {self._path.parent}",
                 remedy="stop it (systemctl stop edge-agent), or set EDGE_AGENT_STATE to another directory",
             ) from error
+
+    def _open(self) -> int:
+        """The lock's file; on a disk that takes none (read-only, full), what is there of it can be locked."""
+        try:
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.ENOSPC):
+                raise
+        there = self._path if self._path.exists() else self._path.parent
+        return os.open(there, os.O_RDONLY | os.O_CLOEXEC)
 
     def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
