@@ -260,7 +260,9 @@ def test_an_interrupted_pull_leaves_no_half_model_and_goes_on(store: ModelStore,
 def pull_in_child(model: CatalogModel, store: ModelStore) -> subprocess.Popen[bytes]:
     """A process that pulls."""
     code = (
-        "import sys, msgspec, pathlib\n"
+        "import signal, sys, msgspec, pathlib\n"
+        # Tests started in the background of a shell hand down that it is ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from edge_agent.models.catalog import CatalogModel\n"
         "from edge_agent.models.fetch import pull\n"
         "from edge_agent.models.store import ModelStore\n"
