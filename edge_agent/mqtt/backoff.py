@@ -4,20 +4,20 @@ from __future__ import annotations
 
 CAP_S = 60.0
 """Of the waits for a broker that cannot be reached."""
-REFUSED_CAP_S = 30.0
-"""Of the waits for one that says no: whoever mends a login, a certificate or a permission watches for it."""
+REFUSED_LEAST_S, REFUSED_MOST_S = 56.0, 59.0
+"""Between tries at one that keeps saying no: about one a minute, and in use within a minute of being mended."""
 BASE_S = 1.0
 FLOOR_S = 0.1
 PATIENT_REFUSALS = 5
-"""After this many refusals in a row, two to four tries a minute and never sooner."""
+"""After this many refusals in a row, one try a minute and never sooner."""
 
 
 def delay_s(failures: int, *, refused: bool, jitter: float) -> float:
     """Seconds until the next try.
 
     Unreachable: full jitter, anywhere between nothing and a doubling bound capped at a minute, so that a
-    fleet does not return in step. Refused: the same at first, then between half the cap for refusals and all
-    of it, so that what was mended is used within half a minute and a fleet still does not knock in step.
+    fleet does not return in step. Refused: the same at first, then once a minute; the first tries have put a
+    fleet out of step.
 
     Args:
         failures: tries that failed in a row, at least 1.
@@ -25,8 +25,8 @@ def delay_s(failures: int, *, refused: bool, jitter: float) -> float:
         jitter: random number in 0..1.
     """
     if refused and failures >= PATIENT_REFUSALS:
-        return REFUSED_CAP_S * (0.5 + 0.5 * jitter)
-    bound = min(REFUSED_CAP_S if refused else CAP_S, BASE_S * 2.0 ** min(failures - 1, 10))
+        return REFUSED_LEAST_S + jitter * (REFUSED_MOST_S - REFUSED_LEAST_S)
+    bound = min(CAP_S, BASE_S * 2.0 ** min(failures - 1, 10))
     return max(FLOOR_S, jitter * bound)
 
 

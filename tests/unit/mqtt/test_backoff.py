@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.mqtt.backoff import CAP_S, FLOOR_S, PATIENT_REFUSALS, REFUSED_CAP_S, Holds, delay_s
+from edge_agent.mqtt.backoff import CAP_S, FLOOR_S, PATIENT_REFUSALS, Holds, delay_s
 
 
 @given(failures=st.integers(1, 10_000), refused=st.booleans(), jitter=st.floats(0, 1))
@@ -24,13 +24,8 @@ def test_unreachable_doubles_its_bound_with_full_jitter() -> None:
 
 @given(failures=st.integers(PATIENT_REFUSALS, 10_000), jitter=st.floats(0, 1))
 def test_a_refusal_is_tried_seldom_yet_soon_after_it_was_mended(failures: int, jitter: float) -> None:
-    """After the fifth: not within 15 s, so that no log fills, and within 30, so that a repair shows."""
-    assert REFUSED_CAP_S / 2 <= delay_s(failures, refused=True, jitter=jitter) <= REFUSED_CAP_S
-
-
-def test_a_fleet_that_is_refused_does_not_knock_in_step() -> None:
-    """Waits are spread over half of the cap."""
-    assert delay_s(9, refused=True, jitter=1.0) - delay_s(9, refused=True, jitter=0.0) == REFUSED_CAP_S / 2
+    """After the fifth: about one try a minute, and never more than a minute after the repair."""
+    assert 55 < delay_s(failures, refused=True, jitter=jitter) < 60
 
 
 def test_a_refused_topic_waits_alone_and_opens_again() -> None:
