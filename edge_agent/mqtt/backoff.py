@@ -5,7 +5,7 @@ from __future__ import annotations
 CAP_S = 60.0
 """Of the waits for a broker that cannot be reached."""
 REFUSED_LEAST_S, REFUSED_MOST_S = 56.0, 59.0
-"""Between tries at one that keeps saying no: about one a minute, and in use within a minute of being mended."""
+"""Between tries at one that keeps saying no: about one a minute, in use within a minute of being mended."""
 BASE_S = 1.0
 FLOOR_S = 0.1
 PATIENT_REFUSALS = 5
