@@ -66,10 +66,16 @@ case "${1:-}" in
         exit $status
         ;;
     "")
-        step "ruff" && ruff check . && ruff format --check .
-        step "mypy" && mypy
-        step "import rules" && lint-imports
-        step "pytest" && exec pytest
+        # One command a line: "set -e" overlooks what fails before an "&&".
+        step "ruff"
+        ruff check .
+        ruff format --check .
+        step "mypy"
+        mypy
+        step "import rules"
+        lint-imports
+        step "pytest"
+        exec pytest
         ;;
     *) exec pytest "$@" ;;
 esac
