@@ -10,6 +10,6 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Features are one small matrix product; more BLAS threads only spin (15 ms instead of 0.7 on a busy machine).
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-# The kernels that CTranslate2 builds for each new shape are kept: 1024 of them by default, 80 MB after a hundred
-# utterances. 32 cost no more time, and the memory stays flat.
+# CTranslate2 keeps kernels built for each new shape: 1024 by default, 80 MB after a hundred utterances.
+# 32 cost no more time, and the memory stays flat.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
