@@ -94,4 +94,7 @@ def candidates() -> list[Policy]:
         for logprob in (-0.3, -0.4, -0.5, -0.7)
         for guard in ("log-prob", "+ least word", "+ coverage")
     ]
+    for logprob in (-0.3, -0.35, -0.4, -0.5):
+        again = Rule(context="short", retries=("padded",), padded_s=15.0, min_logprob=logprob)
+        made.append(Policy(name=f"short, 15 s {logprob:+.2f}", table=Table(default=again), view="short"))
     return [*made, Policy(name="full", table=Table(default=rule("full", "none")), view="full")]
