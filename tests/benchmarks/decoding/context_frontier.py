@@ -58,8 +58,9 @@ def main() -> None:
     memory.save()
     done = [clip for clip in wanted if clip.id in found]
     text = report.body(done, found) + (
-        f"\n\n{chosen.model} int8, one thread. "
-        f"`python -m tests.benchmarks.decoding.context_frontier --fresh --write`, {machine()}."
+        f"\n\n{chosen.model} int8, one thread, {len(done)} of {len(wanted)} clips. "
+        f"`python -m tests.benchmarks.decoding.context_frontier {'--known' if chosen.known else '--fresh'} --write`, "
+        f"{machine()}."
     )
     print(text)
     if chosen.write:
