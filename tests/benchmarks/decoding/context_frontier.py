@@ -57,9 +57,10 @@ def main() -> None:
             print(f"{number} of {len(wanted)}", flush=True)
     memory.save()
     done = [clip for clip in wanted if clip.id in found]
+    how = "--known" if chosen.known else "--fresh"
     text = report.body(done, found) + (
         f"\n\n{chosen.model} int8, one thread, {len(done)} of {len(wanted)} clips. "
-        f"`python -m tests.benchmarks.decoding.context_frontier {'--known' if chosen.known else '--fresh'} --write`, "
+        f"`python -m tests.benchmarks.decoding.context_frontier {how} --write`, "
         f"{machine()}."
     )
     print(text)
