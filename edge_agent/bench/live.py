@@ -216,20 +216,16 @@ def _lags_ms(messages: list[_Received], start_s: float, counts: list[int]) -> tu
 
 
 def _retracted(messages: list[_Received]) -> tuple[int, int]:
-    """Units of `stable` and of `tail` that the following message no longer has in their place.
-
-    Stable letters that stay are not taken back where only a space went ("half way", "halfway").
-    """
+    """Units of `stable` and of `tail` that the following message no longer has in their place."""
     stable = tail = 0
     for before, after in pairwise(messages):
         now = units(after.body["stable"] + after.body["tail"])
         then = units(before.body["stable"] + before.body["tail"])
-        stays = "".join(now).startswith("".join(units(before.body["stable"])))
         settled = len(units(before.body["stable"]))
         for place, unit in enumerate(then):
             if place >= len(now) or now[place] != unit:
                 if place < settled:
-                    stable += not stays
+                    stable += 1
                 else:
                     tail += 1
     return stable, tail

@@ -53,14 +53,6 @@ def test_a_stable_word_that_changes_is_counted() -> None:
     assert not figures.same_alone
 
 
-def test_stable_letters_that_stay_are_not_taken_back() -> None:
-    """A space that goes is spelling; a letter that changes is not."""
-    messages = [message(1.2, "partial", "half", " way"), message(2.6, "final", "halfway around")]
-    assert live._figures(messages, {}).stable_retracted == 0
-    messages = [message(1.2, "partial", "half", " way"), message(2.6, "final", "have way around")]
-    assert live._figures(messages, {}).stable_retracted == 1
-
-
 def test_a_word_that_came_and_went_counts_from_its_last_coming() -> None:
     """Shown early, then otherwise, then as in the final."""
     messages = [
