@@ -64,11 +64,11 @@ def _probe(name: str, process: subprocess.Popen[str]) -> Probe:
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
-        return Probe(library=name, error=f"loading it takes longer than {TIMEOUT_S:.0f} s")
+        return Probe(name=name, error=f"loading it takes longer than {TIMEOUT_S:.0f} s")
     if process.returncode < 0:
-        return Probe(library=name, signal=-process.returncode)
+        return Probe(name=name, signal=-process.returncode)
     if process.returncode:
         lines = complaint.strip().splitlines()
-        return Probe(library=name, error=lines[-1] if lines else "it ends without a word")
+        return Probe(name=name, error=lines[-1] if lines else "it ends without a word")
     versions = [line.removeprefix("PROBE ") for line in said.splitlines() if line.startswith("PROBE ")]
-    return Probe(library=name, version=json.loads(versions[-1]) if versions else "")
+    return Probe(name=name, version=json.loads(versions[-1]) if versions else "")

@@ -14,7 +14,7 @@ _SKEW_S = 5.0
 class Probe(Value, frozen=True, forbid_unknown_fields=False):
     """What came of loading one library in a process of its own."""
 
-    library: str
+    name: str
     version: str = ""
     error: str = ""
     """Empty: it loaded and did a small piece of its work."""
@@ -42,10 +42,10 @@ _ILLEGAL = 4
 _DEFAULT_REMEDY = "reinstall the package edge-agent"
 
 
-def library(probe: Probe) -> CheckResult:
+def loading(probe: Probe) -> CheckResult:
     """Does the library load and work?"""
-    name = f"library {probe.library}"
-    remedy = REMEDIES.get(probe.library, _DEFAULT_REMEDY)
+    name = f"library {probe.name}"
+    remedy = REMEDIES.get(probe.name, _DEFAULT_REMEDY)
     if probe.signal == _ILLEGAL:
         detail = "it is built for another CPU: illegal instruction"
         return CheckResult(

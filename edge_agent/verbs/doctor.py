@@ -76,7 +76,7 @@ def _libraries(config: Config) -> list[CheckResult]:
     from edge_agent.health import children, deep
 
     owners = children.runtimes()
-    found = [deep.library(probe) for probe in children.libraries(cuda=_wants_cuda(config))]
+    found = [deep.loading(probe) for probe in children.libraries(cuda=_wants_cuda(config))]
     return [*found, deep.twins(owners), deep.telemetry(owners, os.environ.get("ORT_DISABLE_TELEMETRY"))]
 
 

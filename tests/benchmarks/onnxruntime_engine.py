@@ -64,12 +64,12 @@ def same_tokens(clips: list[corpus.Clip], pair: dict[str, EngineConfig]) -> tupl
     known = one.info.languages
     differ, drafts, changed = [], 0, 0
     for clip in clips:
-        mel = features.log_mel(read_audio(clip.path), one.steps.abilities.mels)  # type: ignore[attr-defined]
+        mel = features.log_mel(read_audio(clip.path), one.steps.abilities.mels)  # type: ignore[attr-defined] - engines with steps only
         frames = min(features.MAX_FRAMES, max(1000, mel.shape[1] + 200) // 2 * 2)
         fitted = features.fit(mel, frames, padding=features.silence_value(mel))
-        prompt = one.decoder.tokenizer.sot_sequence(language_of(clip, known))  # type: ignore[attr-defined]
-        theirs = one.steps.generate(one.steps.encode(fitted), prompt).tokens  # type: ignore[attr-defined]
-        steps = other.steps  # type: ignore[attr-defined]
+        prompt = one.decoder.tokenizer.sot_sequence(language_of(clip, known))  # type: ignore[attr-defined] - engines with steps only
+        theirs = one.steps.generate(one.steps.encode(fitted), prompt).tokens  # type: ignore[attr-defined] - engines with steps only
+        steps = other.steps  # type: ignore[attr-defined] - engines with steps only
         encoded = steps.encode(fitted)
         ours = steps.generate(encoded, prompt).tokens
         if ours != theirs:

@@ -26,7 +26,7 @@ def test_crashes_errors_and_missing_parts_are_told_apart(
         soxr="raise ImportError('libsoxr.so.0: cannot open shared object file')",
         tokenizers="class Tokenizer: pass",
     )
-    found = {probe.library: probe for probe in children.libraries(cuda=True)}
+    found = {probe.name: probe for probe in children.libraries(cuda=True)}
     assert found["ctranslate2"].signal == 4
     assert "libsoxr.so.0" in found["soxr"].error
     assert "AttributeError" in found["tokenizers"].error

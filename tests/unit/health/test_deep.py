@@ -19,10 +19,10 @@ CPU, GPU = (
 @pytest.mark.parametrize(
     ("result", "status", "said"),
     [
-        (deep.library(Probe(library="av", version="18.1")), "ok", "18.1"),
-        (deep.library(Probe(library="ctranslate2", signal=4)), "fail", "another CPU"),
-        (deep.library(Probe(library="ctranslate2", signal=11)), "fail", "signal 11"),
-        (deep.library(Probe(library="libcublas", error="libcublas.so.12: cannot open")), "fail", "cublas"),
+        (deep.loading(Probe(name="av", version="18.1")), "ok", "18.1"),
+        (deep.loading(Probe(name="ctranslate2", signal=4)), "fail", "another CPU"),
+        (deep.loading(Probe(name="ctranslate2", signal=11)), "fail", "signal 11"),
+        (deep.loading(Probe(name="libcublas", error="libcublas.so.12: cannot open")), "fail", "cublas"),
         (deep.twins((CPU,)), "ok", "onnxruntime 1.28.0"),
         (deep.twins(()), "fail", "no distribution"),
         (deep.twins((CPU, GPU)), "fail", "last one installed wins"),
