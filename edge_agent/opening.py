@@ -7,13 +7,14 @@ from pathlib import Path
 
 import msgspec
 
+from edge_agent import forms
 from edge_agent.engine.base import MODULES, Engine, EngineConfig, open_engine
 from edge_agent.errors import EngineError, ModelError, ModelMissing
 from edge_agent.hardware import facts, probe
 from edge_agent.models.store import ModelStore
 from edge_agent.profile.choose import Choice, choose, rank
 from edge_agent.profile.load import load_all
-from edge_agent.profile.schema import Profile
+from edge_agent.profile.schema import EngineChoice, Profile
 from edge_agent.supervise import Level
 from edge_agent.types import DecodeOptions, Device
 
@@ -86,7 +87,7 @@ def _profiles(wish: Wish) -> tuple[Profile, ...]:
 
 
 def resolve_model(wish: Wish, choice: Choice) -> tuple[Path, str]:
-    """Directory and published name of the model that will be loaded.
+    """Directory and published name of the model that will be loaded, or that its form is made of.
 
     Raises:
         ModelMissing: not in the store.
@@ -96,10 +97,7 @@ def resolve_model(wish: Wish, choice: Choice) -> tuple[Path, str]:
     if "/" in wanted and Path(wanted).is_dir():
         return Path(wanted), Path(wanted).name
     store = ModelStore(wish.models_dir)
-    engine = choice.profile.engine
-    if engine.kind == "onnxruntime":
-        return store.onnx_path(wanted, engine.compute_type), store.published_name(wanted)
-    return store.path(wanted, compute_type=engine.compute_type), store.published_name(wanted)
+    return store.path(wanted, compute_type=choice.profile.engine.compute_type), store.published_name(wanted)
 
 
 def wanted_model(wish: Wish, choice: Choice) -> str:
@@ -206,23 +204,40 @@ def has_smaller(wish: Wish) -> bool:
 
 
 def _open(wish: Wish, device: Device, choice: Choice) -> Recogniser:
-    directory, name = resolve_model(wish, choice)
     wanted = choice.profile.engine
+    form = forms.ready(ModelStore(wish.models_dir), wanted_model(wish, choice), wanted)
+    if form.warning:
+        told = f"warning: {form.warning}; CTranslate2 serves instead of onnxruntime"
+        choice = msgspec.structs.replace(choice, reasons=(told, *choice.reasons))
     engine = open_engine(
         EngineConfig(
-            kind=wanted.kind,
-            model_dir=directory,
-            model_name=name,
+            kind=form.kind,
+            model_dir=form.directory,
+            model_name=form.name,
             compute_type=wanted.compute_type,
             device=wanted.device,
             workers=min(choice.workers, wish.at_once or choice.workers),
-            threads_per_worker=wanted.threads_per_worker,
+            threads_per_worker=_threads(form, wanted, device),
             extra=_extra(wish, choice),
         )
     )
     return Recogniser(
-        engine=engine, options=decode_options(wish, choice), choice=choice, device=device, model_name=name
+        engine=engine,
+        options=decode_options(wish, choice),
+        choice=choice,
+        device=device,
+        model_name=form.name,
     )
+
+
+def _threads(form: forms.Form, wanted: EngineChoice, device: Device) -> int:
+    """Of a decode: as the profile says, for onnxruntime as far as the machine has them; one where
+    CTranslate2 stands in for it, as it has everywhere on the CPU."""
+    if wanted.kind != "onnxruntime":
+        return wanted.threads_per_worker
+    if form.kind != wanted.kind:
+        return 1
+    return max(1, min(wanted.threads_per_worker, int(device.usable_cpus)))
 
 
 def _extra(wish: Wish, choice: Choice) -> dict[str, object]:

@@ -70,7 +70,7 @@ class Decoder:
         self.settings = settings or Settings()
         self._table = table or context.shipped_table()
         self._draft_model = draft_model
-        self._books = Books()
+        self._books = Books(steps.abilities.effort)
         self._map = TokenMap()
         self._mapped_terms: tuple[str, ...] = ()
 

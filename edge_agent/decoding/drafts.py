@@ -11,7 +11,8 @@ import threading
 from typing import Literal, TypeAlias
 
 from edge_agent.decoding.speculate import Outcome
-from edge_agent.decoding.weighing import PASS
+from edge_agent.decoding.steps import Effort
+from edge_agent.decoding.weighing import LIBRARY, look_cost
 from edge_agent.types import Value
 
 Kind: TypeAlias = Literal["history", "draft", "terms"]
@@ -118,7 +119,8 @@ class _Gate:
 class Books:
     """What drafting has cost and saved on this device; threads may share it."""
 
-    def __init__(self) -> None:
+    def __init__(self, effort: Effort = LIBRARY) -> None:
+        self._effort = effort
         self._lock = threading.Lock()
         self._gates: dict[Kind, _Gate] = {kind: _Gate(kind) for kind in ("history", "draft", "terms")}
         self._step_ms = 0.0
@@ -143,7 +145,7 @@ class Books:
         """
         steps = len(outcome.tokens) + _FIXED_STEPS
         if words and outcome.scored is not None:
-            steps += PASS
+            steps += look_cost(len(outcome.tokens), self._effort)
         with self._lock:
             plain_ms = self._step_ms * steps
             self._gates[draft.kind].learn(draft, outcome, spent_ms, plain_ms)

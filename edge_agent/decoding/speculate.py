@@ -107,6 +107,7 @@ class _Run:
         known: float | None,
     ) -> None:
         self._steps, self._encoded, self._prompt = steps, encoded, prompt
+        self._effort = steps.abilities.effort
         self._frames, self._tau, self._max_new = frames, tau, max_new
         self._length = length
         """Tokens expected in the end."""
@@ -129,7 +130,7 @@ class _Run:
         self._scored = self._steps.score(self._encoded, self._prompt, tokens, self._frames)
         self._scored_tokens = list(tokens)
         doubts = unproven(self._scored, tokens, sure, abilities, self._tau)
-        if doubts and proves and proof_pays(doubts, self._length):
+        if doubts and proves and proof_pays(doubts, self._length, self._effort):
             return self._prove(tokens, [doubt.place for doubt in doubts])
         return doubts
 
@@ -170,14 +171,15 @@ class _Run:
         """Keep `tokens`, which are greedy's, and generate the rest, for which there is `drafted`."""
         length = max(self._length, len(tokens))
         fast = self._steps.abilities.fast_prefix and bool(tokens)
-        if not fast or finish_cost(len(tokens), length) >= plain_cost(length):
+        if not fast or finish_cost(len(tokens), length, self._effort) >= plain_cost(length, self._effort):
             return self._plain()
         rest = self._generate(tokens, self._max_new - len(tokens))
         unsure = self._is_unsure(rest, drafted)
         return self._plain() if unsure else self._end([*tokens, *rest.tokens], rest)
 
     def _is_better_finished(self, doubts: Sequence[Doubt]) -> bool:
-        return finish_cost(doubts[0].place, self._length) <= settle_cost(doubts, self._length)
+        settled = settle_cost(doubts, self._length, self._effort)
+        return finish_cost(doubts[0].place, self._length, self._effort) <= settled
 
     def _ask_greedy(self, tokens: list[int], doubts: Sequence[Doubt]) -> Outcome:
         """Greedy decoding up to the last tie, where nothing else is in doubt; else all of it."""
@@ -204,7 +206,8 @@ class _Run:
 
     def _is_unsure(self, found: Generated, drafted: Sequence[int]) -> bool:
         """Did rounding decide one of the tokens that were generated behind a prefix read in one pass?"""
-        return self._exact and is_decided_by_rounding(found.margins, common(found.tokens, drafted))
+        agreed = common(found.tokens, drafted)
+        return self._exact and is_decided_by_rounding(found.margins, agreed, self._effort)
 
     def _end(self, tokens: list[int], found: Generated, accepted: int | None = None) -> Outcome:
         """The text is `tokens`; the last of them, and whether it ends there, are `found`'s."""

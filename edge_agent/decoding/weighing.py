@@ -1,8 +1,6 @@
 """Which tokens of a draft are in doubt, and what it costs to settle them. Pure.
 
-Costs are in steps of plain decoding, measured with whisper-base on a 10 s view (6 ms of one core): whatever
-the call, the library first projects the encoder output for the cross-attention (2 steps), which is most of a
-scoring pass. Larger models have about the same ratios.
+Costs are in steps of plain decoding; each engine says what its calls cost (`Effort`).
 """
 
 from __future__ import annotations
@@ -10,28 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from edge_agent.decoding.steps import Abilities, Scored
+from edge_agent.decoding.steps import Abilities, Effort, Scored
 from edge_agent.types import Value
 
 EXACT = 0.5
 """Above this probability a token is the argmax."""
 NEAR = 0.3
 """Threshold of the named `near` mode: faster, sometimes another token than greedy's."""
-_FOR, _AGAINST = 0.05, 0.45
-"""Nats by which a pass over many tokens must favour a token to prove it, or another one to refute it. Against
-decoding token by token such passes of whisper-base int8 moved the best tokens by up to 0.8, but of 278
-recordings one in twenty held a token whose best rival changed, and one in a hundred one that changed by more
-than 0.15. Of 177 tokens that a draft of an earlier moment had wrong two were favoured, by 0.01 and 0.33: a
-draft is seldom the rival, so less is asked of what speaks for it."""
-_WRITTEN = 0.15
-"""Nats that must lie between a token written behind such a pass and the next best one."""
-
-PASS = 2.7
-"""A scoring pass, or a proof."""
-_PLAIN_FIXED, _GO_ON_FIXED, _GO_ON_TOKEN = 1.6, 3.0, 1.08
+LIBRARY = Effort()
+"""CTranslate2's."""
 _LOOK_AHEAD = 3
-_TIES = 0.03
-"""Share of generated tokens that rounding may decide: then all is decoded anew."""
 _RIGHT = ((0.4, 0.92), (0.25, 0.8), (0.1, 0.55), (0.02, 0.5))
 """(probability above, share of draft tokens that are greedy's); drafts of right, 0.25 s and 0.6 s earlier."""
 _LIKELY = 0.25
@@ -47,11 +33,8 @@ class Doubt(Value, frozen=True):
     """Its probability, as far as known."""
     margin: float | None = None
     """Nats between it and the best other one, where that was asked for."""
-
-    @property
-    def is_tie(self) -> bool:
-        """Rounding decides between it and another one."""
-        return self.margin is not None and -_AGAINST <= self.margin <= _FOR
+    is_tie: bool = False
+    """Rounding decides between it and another one."""
 
     @property
     def right(self) -> float:
@@ -70,7 +53,7 @@ def unproven(
     scored: Scored, tokens: Sequence[int], sure: int, abilities: Abilities, tau: float
 ) -> list[Doubt]:
     """Places from `sure` on whose probability proves nothing."""
-    enough = tau if tau < EXACT else 1.0 / (1.0 + math.exp(-_FOR))
+    enough = tau if tau < EXACT else 1.0 / (1.0 + math.exp(-abilities.effort.favoured))
     found = [
         Doubt(place=place, chance=scored.probabilities[place])
         for place in range(sure, len(tokens))
@@ -86,11 +69,14 @@ def unconfirmed(
     margins: Sequence[float], tokens: Sequence[int], places: Sequence[int], abilities: Abilities
 ) -> list[Doubt]:
     """Those of `places` that a proof left within the noise, or refuted."""
-    return [
-        Doubt(place=place, chance=0.0, margin=-math.inf if forbidden else margins[place])
-        for place in places
-        if (forbidden := _is_forbidden(tokens, place, abilities)) or margins[place] <= _FOR
-    ]
+    effort = abilities.effort
+    found = []
+    for place in places:
+        margin = -math.inf if _is_forbidden(tokens, place, abilities) else margins[place]
+        if margin <= effort.favoured:
+            tie = margin >= -effort.refuted
+            found.append(Doubt(place=place, chance=0.0, margin=margin, is_tie=tie))
+    return found
 
 
 def _is_forbidden(tokens: Sequence[int], place: int, abilities: Abilities) -> bool:
@@ -102,56 +88,63 @@ def _is_forbidden(tokens: Sequence[int], place: int, abilities: Abilities) -> bo
     )
 
 
-def is_decided_by_rounding(margins: Sequence[float], agreed: int) -> bool:
+def is_decided_by_rounding(margins: Sequence[float], agreed: int, effort: Effort = LIBRARY) -> bool:
     """Is one of the tokens that were generated behind a prefix read in one pass too close to another?
 
     Args:
         agreed: so many of them, the first, are the draft's as well; the next one speaks against the draft.
     """
-    return any(
-        margin <= (_FOR if place < agreed else _AGAINST if place == agreed else _WRITTEN)
-        for place, margin in enumerate(margins)
-    )
+    for place, margin in enumerate(margins):
+        enough = effort.favoured if place < agreed else effort.refuted if place == agreed else effort.written
+        if margin <= enough:
+            return True
+    return False
 
 
-def plain_cost(length: int) -> float:
+def plain_cost(length: int, effort: Effort = LIBRARY) -> float:
     """Of writing `length` tokens and the end."""
-    return _PLAIN_FIXED + length + 1
+    return effort.plain + length + 1
 
 
-def rest_cost(place: int, length: int) -> float:
+def look_cost(length: int, effort: Effort = LIBRARY) -> float:
+    """Of a scoring pass over so many tokens."""
+    return effort.look + effort.look_token * length
+
+
+def rest_cost(place: int, length: int, effort: Effort = LIBRARY) -> float:
     """Of going on from `place`, reading what is before in one pass."""
     written = max(1, length - place + 1)
-    return _GO_ON_FIXED + written * (_GO_ON_TOKEN + _TIES * plain_cost(length))
+    return effort.go_on + written * (effort.go_on_token + effort.ties * plain_cost(length, effort))
 
 
-def finish_cost(place: int, length: int) -> float:
+def finish_cost(place: int, length: int, effort: Effort = LIBRARY) -> float:
     """Of the cheaper way to the end."""
-    return min(plain_cost(length), rest_cost(place, length))
+    return min(plain_cost(length, effort), rest_cost(place, length, effort))
 
 
-def settle_cost(doubts: Sequence[Doubt], length: int) -> float:
+def settle_cost(doubts: Sequence[Doubt], length: int, effort: Effort = LIBRARY) -> float:
     """Expected, of asking the engine at each doubt in turn; after a wrong one the draft is scored again.
 
     Doubts all over the rest say that the draft has little to do with the sound: that pass is for nothing.
     """
     cost, still = 0.0, 1.0
     for number, (doubt, right) in enumerate(_in_turn(doubts), 1):
-        finish = finish_cost(doubt.place + _LOOK_AHEAD, length)
+        finish = finish_cost(doubt.place + _LOOK_AHEAD, length, effort)
         lost = min(1.0, (len(doubts) - number) / max(1, length - doubt.place))
-        wrong = min(PASS + 1.0 + lost * finish, finish)
-        cost += still * (_GO_ON_FIXED + doubt.look_ahead * _GO_ON_TOKEN + (1.0 - right) * wrong)
+        again = look_cost(max(0, length - doubt.place), effort)
+        wrong = min(again + 1.0 + lost * finish, finish)
+        cost += still * (effort.go_on + doubt.look_ahead * effort.go_on_token + (1.0 - right) * wrong)
         still *= right
     return cost
 
 
-def proof_pays(doubts: Sequence[Doubt], length: int) -> bool:
-    """Is one more pass, which proves what is right, expected to cost less than generating?"""
-    cost, still = PASS, 1.0
+def proof_pays(doubts: Sequence[Doubt], length: int, effort: Effort = LIBRARY) -> bool:
+    """Is a proof of what is right expected to cost less than generating?"""
+    cost, still = effort.proof, 1.0
     for doubt, right in _in_turn(doubts):
-        cost += still * (1.0 - right) * finish_cost(doubt.place, length)
+        cost += still * (1.0 - right) * finish_cost(doubt.place, length, effort)
         still *= right
-    return cost < min(finish_cost(doubts[0].place, length), settle_cost(doubts, length))
+    return cost < min(finish_cost(doubts[0].place, length, effort), settle_cost(doubts, length, effort))
 
 
 def _in_turn(doubts: Sequence[Doubt]) -> Iterator[tuple[Doubt, float]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from edge_agent.decoding.decoder import Decoder, Settings
-from edge_agent.decoding.steps import Abilities
+from edge_agent.decoding.steps import Abilities, Effort
 from edge_agent.decoding.tokens import Tokenizer
 from edge_agent.engine.base import EngineConfig
 from edge_agent.engine.ort_session import open_session
@@ -18,7 +18,7 @@ from edge_agent.types import EngineInfo, Value
 
 FACTS = "onnx.json"
 GRAPHS = ("encoder", "cross", "decoder")
-_FORMAT = 1
+_FORMAT = 2
 _REMEDY = "make it with: edge-agent models convert NAME --to onnx"
 
 
@@ -36,6 +36,23 @@ class Facts(Value, frozen=True):
     vocabulary: int
     suppressed: tuple[int, ...]
     suppressed_first: tuple[int, ...]
+
+
+_EFFORT = Effort(
+    look=1.0,
+    look_token=0.17,
+    proof=0.0,
+    plain=0.5,
+    go_on=0.0,
+    go_on_token=1.0,
+    favoured=0.05,
+    refuted=0.2,
+    written=0.1,
+    ties=0.02,
+)
+"""Measured as CTranslate2's, in steps of 3.2 ms. The encoder output is projected once and the prompt stays in
+the cache, so no call but the first has a fixed cost; a scoring pass proves. Of 725 tokens scored in one pass
+and written one by one the log-probabilities differed by up to 0.09, one in a hundred by more than 0.055."""
 
 
 def open_engine(config: EngineConfig) -> WhisperEngine:
@@ -65,9 +82,12 @@ def open_engine(config: EngineConfig) -> WhisperEngine:
         scores_end=True,
         fast_prefix=True,
         proves=True,
+        effort=_EFFORT,
     )
     shape = Shape(layers=facts.layers, heads=facts.heads, vocabulary=facts.vocabulary)
-    steps = OrtSteps(graphs, abilities, tokenizer.special, shape)
+    steps = OrtSteps(
+        graphs, abilities, tokenizer.special, shape, silence_file=_silence_file(config, facts.precision)
+    )
     info = EngineInfo(
         kind=f"onnxruntime/{facts.precision}",
         model=config.model_name,
@@ -76,6 +96,15 @@ def open_engine(config: EngineConfig) -> WhisperEngine:
         max_audio_s=MAX_AUDIO_S,
     )
     return WhisperEngine(info, Decoder(steps, tokenizer, settings=settings), steps)
+
+
+def _silence_file(config: EngineConfig, precision: str) -> Path | None:
+    """Where silence is kept for these numbers."""
+    import onnxruntime
+
+    if config.device != "cpu":
+        return None
+    return config.model_dir / f"silence-{precision}-{onnxruntime.__version__}.f32"
 
 
 def read_facts(model_dir: Path) -> Facts:

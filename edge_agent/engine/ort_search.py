@@ -15,6 +15,10 @@ Advance: TypeAlias = Callable[[Sequence[int], Sequence[int]], Logits]
 """(last token of each hypothesis, which held hypothesis each goes on from) -> float32[hypotheses, rows]."""
 
 
+_NEAR_NATS = (np.float32(8.0), np.float32(16.0), np.float32(np.inf))
+"""How far below the best one candidates are looked for; the last admits all."""
+
+
 class Found(Value, frozen=True):
     """What a search found."""
 
@@ -22,6 +26,10 @@ class Found(Value, frozen=True):
     ended: bool
     sum_logprob: float
     """Over the tokens and, when it ended, the end of text, nats."""
+    logprobs: tuple[float, ...] = ()
+    """Of each, where one hypothesis was followed."""
+    leads: tuple[float, ...] = ()
+    """By so many nats each led the best other one, likewise."""
 
 
 def log_softmax(logits: Logits) -> Logits:
@@ -29,6 +37,13 @@ def log_softmax(logits: Logits) -> Logits:
     logits -= logits.max(axis=-1, keepdims=True)
     logits -= np.log(np.exp(logits).sum(axis=-1, keepdims=True))
     return logits
+
+
+def normaliser(logits: Logits) -> NDArray[np.float32]:
+    """Log of the sum of exponentials along the last axis: what a logit less this is, is a log-probability."""
+    largest = logits.max(axis=-1, keepdims=True)
+    sums = np.exp(logits - largest).sum(axis=-1)
+    return np.asarray(largest[..., 0] + np.log(sums), dtype=np.float32)
 
 
 def greedy(
@@ -47,21 +62,52 @@ def greedy(
         advance: answers logits with forbidden ones at -inf.
     """
     chosen: list[int] = []
-    total, logits = 0.0, first
+    logprobs: list[float] = []
+    leads: list[float] = []
+    logits = first
     while True:
-        chances = log_softmax(logits.copy())
-        token = int(chances.argmax())
+        token = int(logits.argmax())
         if temperature > 0 and rng is not None:
             # Gumbel's trick: the largest of log p + noise is a draw from p.
-            noise = rng.gumbel(size=len(chances)).astype(np.float32)
-            token = int((chances / np.float32(temperature) + noise).argmax())
-        total += float(chances[token])
-        if token == eot:
-            return Found(tokens=tuple(chosen), ended=True, sum_logprob=total)
-        chosen.append(token)
-        if len(chosen) == max_new:
-            return Found(tokens=tuple(chosen), ended=False, sum_logprob=total)
+            noise = rng.gumbel(size=len(logits)).astype(np.float32)
+            token = int((logits / np.float32(temperature) + noise).argmax())
+        logprobs.append(float(logits[token] - normaliser(logits)))
+        leads.append(_lead(logits, token))
+        if token != eot:
+            chosen.append(token)
+        if token == eot or len(chosen) == max_new:
+            return Found(
+                tokens=tuple(chosen),
+                ended=token == eot,
+                sum_logprob=sum(logprobs),
+                logprobs=tuple(logprobs),
+                leads=tuple(leads),
+            )
         logits = advance([token], [0])[0]
+
+
+def _best(values: Logits, count: int) -> NDArray[np.intp]:
+    """Places of the `count` largest finite values, the largest first.
+
+    Nearly all are far below: those near the top are picked out before anything is sorted.
+    """
+    top = values.max()
+    near = np.empty(0, dtype=np.intp)
+    for below in _NEAR_NATS:
+        near = np.flatnonzero(values >= top - below)
+        if len(near) >= count:
+            break
+    near = near[np.isfinite(values[near])]
+    return near[np.argsort(-values[near], kind="stable")][:count]
+
+
+def _lead(logits: Logits, token: int) -> float:
+    """Nats between a token and the best other one."""
+    own = logits[token]
+    logits[token] = -np.inf
+    lead = float(own - logits.max())
+    logits[token] = own
+    return lead
 
 
 def beam(first: Logits, advance: Advance, *, eot: int, max_new: int, width: int) -> Found:
@@ -75,20 +121,19 @@ def beam(first: Logits, advance: Advance, *, eot: int, max_new: int, width: int)
     logits = first[None]
     finished: list[Found] = []
     for _ in range(max_new):
-        totals = sums[:, None] + log_softmax(logits.copy())
+        totals = logits + (sums - normaliser(logits))[:, None]
         size = totals.shape[1]
         flat = totals.reshape(-1)
-        count = min(2 * width, flat.size)
-        best = np.argpartition(-flat, count - 1)[:count]
-        best = best[np.argsort(-flat[best], kind="stable")]
         order: list[int] = []
         last: list[int] = []
-        for place in best:
+        for place in _best(flat, 2 * width):
+            if len(order) == width:  # an end that is less likely than all that go on is none
+                break
             parent, token = divmod(int(place), size)
             total = float(flat[place])
-            if token == eot and np.isfinite(total):
+            if token == eot:
                 finished.append(Found(tokens=held[parent], ended=True, sum_logprob=total))
-            elif len(order) < width and np.isfinite(total):
+            else:
                 order.append(parent)
                 last.append(token)
         if len(finished) >= width or not order:

@@ -8,6 +8,7 @@ again. The whole distribution is known at every token, so that what a draft is t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from edge_agent.decoding.steps import Abilities, Generated, Scored
 from edge_agent.decoding.vocabulary import SpecialTokens
 from edge_agent.engine import ort_search, warp
 from edge_agent.engine.ct2_silence import Silence
+from edge_agent.engine.ort_cross import Cross
 from edge_agent.engine.ort_session import Session
 from edge_agent.errors import EngineError
 from edge_agent.types import Value
@@ -49,11 +51,23 @@ class Cache:
         self._decoder = decoder
         self._heads = heads
 
+    def empty(self) -> Cache:
+        """Another cache for the same model."""
+        other = Cache(self._decoder, 0, self._heads)
+        other.names = self.names
+        return other
+
     def copy(self) -> Cache:
         """Another cache with the same content; arrays are never written in place, so they are shared."""
-        other = Cache(self._decoder, 0, self._heads)
-        other.names, other.arrays, other.rows = self.names, self.arrays, self.rows
+        other = self.empty()
+        other.arrays, other.rows = self.arrays, self.rows
         return other
+
+    def arrange(self, order: Sequence[int]) -> None:
+        """Let the hypotheses go on from those of `order`, where the graph does not do so itself."""
+        held = self.arrays[self.names[0]].shape[1]
+        if list(order) != list(range(held)):
+            self.arrays = {name: np.ascontiguousarray(self.arrays[name][:, order]) for name in self.names}
 
     def reserve(self, length: int) -> None:
         """Make room for `length` tokens. On a device there is room for all from the start: one shape."""
@@ -72,11 +86,26 @@ class Cache:
         self.rows = wanted
 
 
+class Spoken(Value, frozen=True):
+    """A text that greedy decoding wrote to its end: scored while it was written."""
+
+    given: tuple[int, ...]
+    """Prompt and text."""
+    logprobs: tuple[float, ...]
+    """Of each token of the text and of the end."""
+    attention: tuple[NDArray[np.float32], ...]
+    """float32[heads, 1, positions] for each."""
+
+
 class Heard:
     """One encoder output with what was read after it. For one thread at a time."""
 
-    def __init__(self, hidden: NDArray[np.float32], cache: Cache) -> None:
+    def __init__(self, hidden: NDArray[np.float32], positions: int, cache: Cache) -> None:
         self.hidden = hidden
+        """float32[1, positions of sound, width]."""
+        self.positions = positions
+        """Those the decoder sees; the ones after the sound are silence."""
+        self.spoken = Spoken(given=(), logprobs=(), attention=())
         self.cross: dict[str, Any] = {}
         self.cache = cache
         self.read: list[int] = []
@@ -91,22 +120,29 @@ class OrtSteps:
     """Drives the three graphs; threads may share it."""
 
     def __init__(
-        self, graphs: Mapping[str, Session], abilities: Abilities, special: SpecialTokens, shape: Shape
+        self,
+        graphs: Mapping[str, Session],
+        abilities: Abilities,
+        special: SpecialTokens,
+        shape: Shape,
+        *,
+        silence_file: Path | None = None,
     ) -> None:
         """Args:
         graphs: "encoder", "cross" and "decoder".
         special: ids of the special tokens.
+        silence_file: keeps what the encoder makes of silence from one start to the next.
         """
         self.abilities = abilities
         self._graphs = graphs
         self._special = special
         self.shape = shape
         never = abilities.suppressed
-        self._masks = (
-            mask(shape.vocabulary, sorted(never)),
-            mask(shape.vocabulary, sorted(never | abilities.suppressed_first)),
-        )
-        self._silence = Silence(abilities.mels, self._hidden)
+        self._forbidden = np.array(sorted(never), dtype=np.intp)
+        self._forbidden_first = np.array(sorted(never | abilities.suppressed_first), dtype=np.intp)
+        self._attends = "attention" in graphs["decoder"].outputs
+        self._orders = "order" in graphs["decoder"].inputs
+        self._cross = Cross(graphs["cross"], Silence(abilities.mels, self._hidden, silence_file))
 
     def encode(self, mel: Mel, positions: int = 0) -> Heard:
         if mel.shape[0] != self.abilities.mels or mel.shape[1] > MAX_FRAMES or mel.shape[1] % 2:
@@ -114,10 +150,8 @@ class OrtSteps:
                 f"features of shape {mel.shape} cannot be encoded", remedy="this is a fault; report it"
             )
         hidden = self._hidden(mel)
-        if 2 * positions > mel.shape[1]:
-            quiet = self._silence.positions(hidden.shape[1], positions)
-            hidden = np.concatenate([hidden[0], quiet])[None]
-        return Heard(hidden, Cache(self._graphs["decoder"], self.shape.layers, self.shape.heads))
+        cache = Cache(self._graphs["decoder"], self.shape.layers, self.shape.heads)
+        return Heard(hidden, max(positions, hidden.shape[1]), cache)
 
     def generate(
         self,
@@ -134,8 +168,17 @@ class OrtSteps:
         new = min(max_new, MAX_LENGTH // 2 - len(prefix), MAX_LENGTH + 1 - len(given))
         if new < 1:
             return Generated(tokens=(), ended=False)
-        first = self._read(encoded, given, keep=len(given) - 1)[0][-1] + self._forbidden(first=not prefix)
+        logits, attention = self._read(encoded, given, keep=len(given) - 1)
+        first = self._allowed(logits, first=not prefix)[-1]
         speech = self._no_speech(encoded, prompt) if judge_speech else 0.0
+        seen = [] if attention is None else [attention[0, :, -1:]]
+
+        def advance(tokens: Sequence[int], _order: Sequence[int]) -> NDArray[np.float32]:
+            logits, attention = self._next(encoded, tokens[0])
+            if attention is not None:
+                seen.append(attention[0])
+            return logits
+
         if beam > 1 and temperature <= 0:
             found = ort_search.beam(
                 first, self._beams(encoded, given), eot=self._special.eot, max_new=new, width=beam
@@ -143,24 +186,35 @@ class OrtSteps:
         else:
             found = ort_search.greedy(
                 first,
-                lambda tokens, _order: self._next(encoded, tokens[0]),
+                advance,
                 eot=self._special.eot,
                 max_new=new,
                 temperature=temperature,
                 rng=np.random.default_rng(_SEED),
             )
+            if found.ended and not prefix:
+                encoded.spoken = Spoken(
+                    given=(*given, *found.tokens), logprobs=found.logprobs, attention=tuple(seen)
+                )
         return Generated(
             tokens=found.tokens,
             ended=found.ended,
             avg_logprob=found.sum_logprob / (len(found.tokens) + 1),
             no_speech_prob=speech,
+            margins=found.leads if prefix else (),
         )
 
     def score(self, encoded: Heard, prompt: Sequence[int], tokens: Sequence[int], frames: int) -> Scored:
-        logits, attention = self._judge(encoded, prompt, tokens)
-        given = [*tokens, self._special.eot]
-        chances = np.exp(ort_search.log_softmax(logits))[np.arange(len(given)), given]
-        path = () if attention is None else warp.align(attention[0], max(1, frames // 2))
+        spoken = encoded.spoken
+        if spoken.given == (*prompt, *tokens) and len(spoken.logprobs) == len(tokens) + 1:
+            chances = np.exp(spoken.logprobs)
+            attention = np.concatenate(spoken.attention, axis=1) if spoken.attention else None
+        else:
+            logits, seen = self._judge(encoded, prompt, tokens)
+            own = logits[np.arange(len(logits)), [*tokens, self._special.eot]]
+            chances = np.exp(own - ort_search.normaliser(logits))
+            attention = None if seen is None else seen[0]
+        path = () if attention is None else warp.align(attention, max(1, frames // 2))
         return Scored(
             probabilities=tuple(map(float, chances[:-1])), end_probability=float(chances[-1]), path=path
         )
@@ -190,18 +244,21 @@ class OrtSteps:
         """Logits of every token and of the end, forbidden ones at -inf; the attention beside them."""
         place = len(prompt) - 1
         logits, attention = self._read(encoded, [*prompt, *tokens], keep=place, wanted_from=place)
-        logits = logits + self._forbidden(first=False)
-        logits[0] += self._forbidden(first=True)
+        self._allowed(logits, first=False)
+        self._allowed(logits[:1], first=True)
         own = np.arange(len(tokens) + 1), [*tokens, self._special.eot]
-        others = logits.copy()
-        others[own] = -np.inf
-        encoded.judged = ((*prompt, *tokens), tuple(map(float, logits[own] - others.max(axis=1))))
-        return logits, attention
+        kept = logits[own]
+        logits[own] = -np.inf
+        margins = kept - logits.max(axis=1)
+        logits[own] = kept
+        encoded.judged = ((*prompt, *tokens), tuple(map(float, margins)))
+        return logits, None if attention is None else attention[:, :, -len(logits) :]
 
-    def _next(self, encoded: Heard, token: int) -> NDArray[np.float32]:
+    def _next(self, encoded: Heard, token: int) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Logits float32[1, rows] of what follows `token`; attention float32[1, heads, 1, positions]."""
         given = [*encoded.read, token]
-        logits, _ = self._read(encoded, given, keep=len(given) - 1)
-        return logits[-1:] + self._forbidden(first=False)
+        logits, attention = self._read(encoded, given, keep=len(given) - 1)
+        return self._allowed(logits, first=False), attention
 
     def _read(
         self, encoded: Heard, given: Sequence[int], *, keep: int, wanted_from: int | None = None
@@ -228,9 +285,7 @@ class OrtSteps:
         for row, place in enumerate(starts):
             chances = np.exp(ort_search.log_softmax(logits[row].copy()))
             encoded.no_speech[tuple(given[: known + place + 1])] = float(chances[self._special.no_speech])
-        attention = None
-        if wanted_from is not None and "attention" in out:
-            attention = decoder.fetch(out["attention"])
+        attention = decoder.fetch(out["attention"]) if self._attends else None
         return logits[len(starts) :], attention
 
     def _run(
@@ -246,18 +301,21 @@ class OrtSteps:
         """One pass over int[hypotheses, n] tokens that begin at `place`; the cache holds them afterwards."""
         count = len(tokens[0])
         cache.reserve(place + count)
+        if not self._orders:
+            cache.arrange(order)
         if not encoded.cross:
-            encoded.cross = self._graphs["cross"].run({"hidden": encoded.hidden})
+            encoded.cross = self._cross.of(encoded.hidden, encoded.positions)
         places = np.arange(place, place + count, dtype=np.int64)[:, None]
         feeds = {
             "tokens": np.array(tokens, dtype=np.int64),
             "places": places,
             "wanted": np.array(wanted, dtype=np.int64),
-            "order": np.array(order, dtype=np.int64),
             "bias": np.where(np.arange(cache.rows) <= places, np.float32(0), _UNSEEN),
             **encoded.cross,
             **{f"self_{name}": value for name, value in cache.arrays.items()},
         }
+        if self._orders:
+            feeds["order"] = np.array(order, dtype=np.int64)
         out = self._graphs["decoder"].run(feeds)
         cache.arrays = {name: out.pop(f"new_{name}") for name in cache.names}
         return out
@@ -273,7 +331,7 @@ class OrtSteps:
             )
             place += 1
             logits: NDArray[np.float32] = self._graphs["decoder"].fetch(out["logits"])[:, 0]
-            return logits + self._forbidden(first=False)
+            return self._allowed(logits, first=False)
 
         return advance
 
@@ -282,16 +340,10 @@ class OrtSteps:
         start = list(prompt).index(self._special.sot)
         return encoded.no_speech.get(tuple(prompt[: start + 1]), 0.0)
 
-    def _forbidden(self, *, first: bool) -> NDArray[np.float32]:
-        """float32[rows of the vocabulary]: -inf for what is never generated, else 0."""
-        return self._masks[first]
-
-
-def mask(size: int, forbidden: Sequence[int]) -> NDArray[np.float32]:
-    """float32[size]: -inf at `forbidden`."""
-    found = np.zeros(size, dtype=np.float32)
-    found[list(forbidden)] = -np.inf
-    return found
+    def _allowed(self, logits: NDArray[np.float32], *, first: bool) -> NDArray[np.float32]:
+        """float32[..., rows of the vocabulary], -inf put at what is never generated."""
+        logits[..., self._forbidden_first if first else self._forbidden] = -np.inf
+        return logits
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:

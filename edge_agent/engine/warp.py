@@ -11,6 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 _MEDIAN_WIDTH = 7
+_MEDIAN_NETWORK = (
+    (0, 5), (0, 3), (1, 6), (2, 4), (0, 1), (3, 5), (2, 6), (2, 3), (3, 6), (4, 5), (1, 4), (1, 3), (3, 4)
+)  # fmt: skip
+"""Exchanges that leave the median of seven in the middle (Devillard 1998, "Fast median search")."""
 
 
 def align(attention: NDArray[np.float32], positions: int) -> tuple[tuple[int, int], ...]:
@@ -28,36 +32,39 @@ def align(attention: NDArray[np.float32], positions: int) -> tuple[tuple[int, in
 
 
 def _smoothed(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Running median of seven along the last axis."""
     half = _MEDIAN_WIDTH // 2
     if values.shape[-1] <= half:
         return values
     padded = np.pad(values, ((0, 0), (0, 0), (half, half)), mode="reflect")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, _MEDIAN_WIDTH, axis=-1)
-    return np.asarray(np.median(windows, axis=-1), dtype=np.float32)
+    length = values.shape[-1]
+    lanes = [padded[..., place : place + length] for place in range(_MEDIAN_WIDTH)]
+    for low, high in _MEDIAN_NETWORK:
+        lanes[low], lanes[high] = np.minimum(lanes[low], lanes[high]), np.maximum(lanes[low], lanes[high])
+    return lanes[half]
 
 
 def _path(cost: NDArray[np.float32]) -> tuple[tuple[int, int], ...]:
     """Cheapest path through float32[tokens, positions] by steps right, down or both.
 
-    Cells of one anti-diagonal do not depend on each other, so each is one array operation.
+    A row is one array operation: what a cell costs when its row is entered at k is the least total above k,
+    plus the row's costs from k on, and those are differences of one running sum.
     """
     rows, columns = cost.shape
-    total = np.full((rows + 1, columns + 1), np.inf, dtype=np.float32)
+    total = np.full((rows + 1, columns + 1), np.inf)
     total[0, 0] = 0.0
-    came = np.zeros((rows + 1, columns + 1), dtype=np.int8)
-    for diagonal in range(2, rows + columns + 1):
-        i = np.arange(max(1, diagonal - columns), min(rows, diagonal - 1) + 1)
-        j = diagonal - i
-        both, down, right = total[i - 1, j - 1], total[i - 1, j], total[i, j - 1]
-        # A tie goes right, as in the reference.
-        step = np.where((both < down) & (both < right), 0, np.where((down < both) & (down < right), 1, 2))
-        total[i, j] = cost[i - 1, j - 1] + np.choose(step, (both, down, right))
-        came[i, j] = step
+    for row in range(1, rows + 1):
+        sums = np.concatenate([[0.0], np.cumsum(cost[row - 1], dtype=np.float64)])
+        entered = np.minimum(total[row - 1, :-1], total[row - 1, 1:]) - sums[:-1]
+        total[row, 1:] = np.minimum.accumulate(entered) + sums[1:]
     path: list[tuple[int, int]] = []
-    i_at, j_at = rows, columns
-    while i_at > 0 and j_at > 0:
-        path.append((i_at - 1, j_at - 1))
-        step_back = int(came[i_at, j_at])
-        i_at -= step_back != 2
-        j_at -= step_back != 1
+    row, column = rows, columns
+    while row > 0 and column > 0:
+        path.append((row - 1, column - 1))
+        both, down, right = total[row - 1, column - 1], total[row - 1, column], total[row, column - 1]
+        # A tie goes right, as in the reference.
+        goes_down = down < both and down < right
+        goes_both = both < down and both < right
+        row -= goes_down or goes_both
+        column -= not goes_down
     return tuple(reversed(path))

@@ -17,12 +17,13 @@ from edge_agent.errors import DiskFull, ModelError
 from edge_agent.models import hugging_face, onnx_whisper
 from edge_agent.models.files import locked, put_in_place, sha256_of, sync_file
 from edge_agent.models.mapped import map_ct2
-from edge_agent.models.onnx_whisper import Precision, Weights
-from edge_agent.models.seal import check, seal
+from edge_agent.models.onnx_whisper import PRECISIONS, Precision, Weights
+from edge_agent.models.seal import check, read_manifest, seal
 from edge_agent.models.store import ModelStore
 
 FACTS = "onnx.json"
-FORMAT = 1
+FORMAT = 2
+"""Raised when forms made by an older programme must be made again."""
 _VOCABULARIES = ("vocabulary.json", "vocabulary.txt")
 
 
@@ -43,7 +44,20 @@ def import_checkpoint(name: str, source: Path, store: ModelStore) -> Path:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def convert_to_onnx(name: str, store: ModelStore, precision: Precision) -> Path:
+def onnx_is_current(store: ModelStore, name: str, precision: str) -> bool:
+    """True when an ONNX form of this version is here, made of the published files that are here, if any, and
+    undamaged as far as sizes and times tell."""
+    directory = store.onnx_dir(name, precision)
+    try:
+        facts = json.loads((directory / FACTS).read_text(encoding="utf-8"))
+        check(directory)
+        published = store.has_source(name) and read_manifest(store.source_dir(name)).digests["model.bin"]
+        return bool(facts["format"] == FORMAT and published in (False, facts["source"]))
+    except (OSError, ValueError, KeyError, TypeError, ModelError):
+        return False
+
+
+def convert_to_onnx(name: str, store: ModelStore, precision: str) -> Path:
     """Make the ONNX form of a stored model anew; it replaces an older one in one rename.
 
     Raises:
@@ -51,6 +65,10 @@ def convert_to_onnx(name: str, store: ModelStore, precision: Precision) -> Path:
         ModelError: they are of a kind that cannot be converted, or another process is at work on them.
         DiskFull: not enough room.
     """
+    if precision not in PRECISIONS:
+        raise ModelError(
+            f"no ONNX form has the number type {precision}", remedy=f"use one of {', '.join(PRECISIONS)}"
+        )
     with locked(store.lock_path(name), name):
         source, target = store.published_dir(name), store.onnx_dir(name, precision)
         staging = target.with_name(target.name + ".partial")
@@ -58,7 +76,7 @@ def convert_to_onnx(name: str, store: ModelStore, precision: Precision) -> Path:
         try:
             staging.mkdir(parents=True)
             digest = check(source).digests["model.bin"]
-            _write(source, staging, precision, digest)
+            write_onnx(source, staging, PRECISIONS[precision], digest)
             names = sorted(path.name for path in staging.iterdir())
             for file in names:
                 sync_file(staging / file)
@@ -76,7 +94,13 @@ def convert_to_onnx(name: str, store: ModelStore, precision: Precision) -> Path:
     return target
 
 
-def _write(source: Path, target: Path, precision: Precision, digest: str) -> None:
+def write_onnx(source: Path, target: Path, precision: Precision, digest: str) -> None:
+    """Write the graphs and all that belongs to them, of a directory that holds CTranslate2's files.
+
+    Raises:
+        ValueError, KeyError, TypeError: it holds something else.
+        OSError: a file cannot be read or written.
+    """
     weights = map_ct2(source / "model.bin")
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     heads = [(int(layer), int(head)) for layer, head in config.get("alignment_heads") or []]

@@ -75,7 +75,7 @@ def pull(
         with locked(store.lock_path(model.name), model.name):
             if not _sound(model, store):
                 _fetch(model, store, (source,) if source else model.sources, progress or quiet)
-                shutil.rmtree(store.prepared_dir(model.name), ignore_errors=True)
+                store.drop_made(model.name)
             _prepare(model.name, store)
     except OSError as error:
         raise _disk_error(error, model, store) from error

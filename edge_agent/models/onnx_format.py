@@ -43,10 +43,12 @@ class OnnxWriter:
         path: of the model; the weights go to the same name with `.bin`."""
         self._path = path
         self._weights = path.with_suffix(".bin").open("wb")
-        self._nodes: list[bytes] = []
+        self._nodes: list[tuple[str, Sequence[str], Sequence[str], dict[str, Attribute], str]] = []
         self._constants: list[bytes] = []
         self._inputs: list[bytes] = []
         self._outputs: list[bytes] = []
+        self._public: dict[str, str] = {}
+        """Value -> the name it is answered under."""
         self._made = 0
 
     def __enter__(self) -> OnnxWriter:
@@ -63,8 +65,8 @@ class OnnxWriter:
         return name
 
     def output(self, name: str, source: str, dtype: str, dimensions: Dimensions) -> None:
-        """A value answered by each run: `source` under a public name."""
-        self._nodes.append(_node("Identity", [source], [name], {}, ""))
+        """A value answered by each run: `source`, which an operation made, under a public name."""
+        self._public[source] = name
         self._outputs.append(_value(name, dtype, dimensions))
 
     def constant(self, array: NDArray[Any]) -> str:
@@ -84,6 +86,10 @@ class OnnxWriter:
         """A constant int64 vector: a shape, axes, or the like."""
         return self.constant(np.array(sizes, dtype=np.int64))
 
+    def scalar(self, value: float) -> str:
+        """A constant float32 without dimensions."""
+        return self.constant(np.array(value, dtype=np.float32))
+
     def node(self, operation: str, *inputs: str, domain: str = "", **attributes: Attribute) -> str:
         """An operation with one output."""
         return self.nodes(operation, 1, *inputs, domain=domain, **attributes)[0]
@@ -93,12 +99,12 @@ class OnnxWriter:
     ) -> list[str]:
         """An operation with several outputs."""
         names = [self._name(operation) for _ in range(outputs)]
-        self._nodes.append(_node(operation, inputs, names, attributes, domain))
+        self._nodes.append((operation, inputs, names, attributes, domain))
         return names
 
     def save(self, producer: str) -> None:
         """Write the message."""
-        graph = b"".join(_bytes(1, node) for node in self._nodes) + _bytes(2, b"graph")
+        graph = b"".join(_bytes(1, self._encoded(*node)) for node in self._nodes) + _bytes(2, b"graph")
         graph += b"".join(_bytes(5, tensor) for tensor in self._constants)
         graph += b"".join(_bytes(11, value) for value in self._inputs)
         graph += b"".join(_bytes(12, value) for value in self._outputs)
@@ -106,6 +112,23 @@ class OnnxWriter:
         message += _bytes(8, _bytes(1, b"") + _number(2, OPSET))
         message += _bytes(8, _bytes(1, CONTRIB.encode()) + _number(2, 1))
         self._path.write_bytes(message)
+
+    def _encoded(
+        self,
+        operation: str,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        attributes: dict[str, Attribute],
+        domain: str,
+    ) -> bytes:
+        called = self._public.get
+        return _node(
+            operation,
+            [called(name, name) for name in inputs],
+            [called(name, name) for name in outputs],
+            attributes,
+            domain,
+        )
 
     def _external(self, data: NDArray[Any]) -> bytes:
         gap = -self._weights.tell() % _ALIGNMENT

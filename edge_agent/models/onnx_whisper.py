@@ -8,12 +8,13 @@
   (`self_k_I`, `self_v_I`, [rows, held, heads, 64]) -> logits [batch, m, vocabulary] of the `wanted` int64[m]
   of the n tokens, the cache with the n new rows (`new_k_I`, `new_v_I`), and the attention of the alignment
   heads [batch, heads, n, positions]. `order` int64[batch] says which held hypothesis each of the batch goes
-  on from. `bias` float32[n, rows] is 0 where a token sees a row and -1e9 elsewhere: the caller goes back by
-  giving smaller places, and a whole draft is judged in one pass. No node depends on the size of the cache:
-  with n and `rows` fixed, every shape is, as CUDA wants it.
+  on from; the int8 graph has none, the caller puts the cache in order. `bias` float32[n, rows] is 0 where a
+  token sees a row and -1e9 elsewhere: the caller goes back by giving smaller places, and a whole draft is
+  judged in one pass. No node depends on the size of the cache: with n and `rows` fixed, every shape is, as
+  CUDA wants it.
 
 The same builder writes float32, float16 (weights halved, arithmetic in float32 where the processor has no
-other) and int8 weights (blocks of 64 along the input, symmetric, one scale each: `MatMulNBits`).
+other) and int8 weights, these for the CPU alone (see `onnx_int8`).
 Architecture: Radford et al. 2022; layer names are CTranslate2's.
 """
 
@@ -28,27 +29,35 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.models import onnx_int8
 from edge_agent.models.onnx_format import CONTRIB, OnnxWriter
 
 Precision: TypeAlias = Literal["float32", "float16", "int8"]
+PRECISIONS: dict[str, Precision] = {"float32": "float32", "float16": "float16", "int8": "int8"}
 Weights: TypeAlias = Mapping[str, NDArray[Any]]
 
 HEAD_WIDTH = 64
-BLOCK = 64
-"""Inputs that share one int8 scale; smaller blocks cost memory, larger ones accuracy."""
 PRODUCER = "edge-asr-agent"
 _EPSILON = 1e-5
-_ACCURACY_INT8 = 4
-"""MatMulNBits: also the activations may be rounded to int8, per block."""
 
 
 class _Graph:
-    """The operations Whisper is made of."""
+    """The operations Whisper is made of.
 
-    def __init__(self, writer: OnnxWriter, weights: Weights, precision: Precision) -> None:
+    Args:
+        many: the input of a product usually has many rows (the encoder), not one (the decoder).
+    """
+
+    def __init__(self, writer: OnnxWriter, weights: Weights, precision: Precision, *, many: bool) -> None:
         self.w = writer
         self.weights = weights
         self.precision = precision
+        self.many = many
+
+    @property
+    def many_int8(self) -> bool:
+        """Whole numbers on many rows: some operations have faster forms there."""
+        return self.many and self.precision == "int8"
 
     def array(self, name: str) -> NDArray[np.float32]:
         """A weight as float32; int8 ones are multiplied out."""
@@ -67,45 +76,24 @@ class _Graph:
     def linear(self, x: str, weight: NDArray[np.float32], bias: NDArray[np.float32] | None = None) -> str:
         """x [..., inputs] times weight [outputs, inputs] transposed, plus bias."""
         if self.precision == "int8":
-            y = self._linear_int8(x, weight)
+            y = (onnx_int8.by_rows if self.many else onnx_int8.in_blocks)(self.w, x, weight)
         else:
             y = self.w.node("MatMul", x, self.kept(np.ascontiguousarray(weight.T)))
         return y if bias is None else self.w.node("Add", y, self.w.constant(bias))
 
-    def _linear_int8(self, x: str, weight: NDArray[np.float32]) -> str:
-        outputs, inputs = weight.shape
-        blocks = -(-inputs // BLOCK)
-        padded = np.zeros((outputs, blocks * BLOCK), dtype=np.float32)
-        padded[:, :inputs] = weight
-        parts = padded.reshape(outputs, blocks, BLOCK)
-        largest = np.abs(parts).max(axis=2)
-        largest[largest == 0] = 127.0
-        scales = np.asarray(largest / 127.0, dtype=np.float32)
-        stored = (np.rint(parts / scales[:, :, None]) + 128).astype(np.uint8)
-        return self.w.node(
-            "MatMulNBits",
-            x,
-            self.w.constant(stored),
-            self.w.constant(scales.reshape(-1)),
-            domain=CONTRIB,
-            K=inputs,
-            N=outputs,
-            bits=8,
-            block_size=BLOCK,
-            accuracy_level=_ACCURACY_INT8,
-        )
-
     def norm(self, x: str, name: str) -> str:
         """Layer normalisation over the last axis."""
-        gamma, beta = (self.w.constant(self.array(f"{name}/{part}")) for part in ("gamma", "beta"))
-        return self.w.node("LayerNormalization", x, gamma, beta, axis=-1, epsilon=_EPSILON)
+        gamma, beta = self.array(f"{name}/gamma"), self.array(f"{name}/beta")
+        if self.many_int8:
+            return onnx_int8.norm(self.w, x, gamma, beta, epsilon=_EPSILON)
+        scale, shift = self.w.constant(gamma), self.w.constant(beta)
+        return self.w.node("LayerNormalization", x, scale, shift, axis=-1, epsilon=_EPSILON)
 
     def gelu(self, x: str) -> str:
         """x/2 (1 + erf(x / sqrt 2)); the runtime fuses these nodes."""
-        one, half = (self.w.constant(np.array(v, dtype=np.float32)) for v in (1.0, 0.5))
-        root = self.w.constant(np.array(math.sqrt(2.0), dtype=np.float32))
-        erf = self.w.node("Erf", self.w.node("Div", x, root))
-        return self.w.node("Mul", self.w.node("Mul", x, self.w.node("Add", erf, one)), half)
+        erf = self.w.node("Erf", self.w.node("Div", x, self.w.scalar(math.sqrt(2.0))))
+        grown = self.w.node("Mul", x, self.w.node("Add", erf, self.w.scalar(1.0)))
+        return self.w.node("Mul", grown, self.w.scalar(0.5))
 
     def feed_forward(self, x: str, name: str) -> str:
         """The two-layer network of a block, with its residual."""
@@ -126,6 +114,13 @@ class _Graph:
         """[batch, n, width] as heads, axes (batch, n, head, 64) put in `order`."""
         split = self.w.node("Reshape", x, self.w.shape(0, 0, count, HEAD_WIDTH))
         return self.w.node("Transpose", split, perm=order)
+
+    def joined(self, x: str, name: str) -> list[str]:
+        """Queries scaled by 1/8, keys and values of a joined projection: three of [batch, n, width]."""
+        weight, bias = self.pair(name)
+        scale = np.ones((len(weight), 1), dtype=np.float32)
+        scale[: len(weight) // 3] = 1.0 / math.sqrt(HEAD_WIDTH)
+        return self.w.nodes("Split", 3, self.linear(x, weight * scale, bias * scale[:, 0]), axis=-1)
 
     def queries(self, x: str, weight: NDArray[np.float32], bias: NDArray[np.float32], count: int) -> str:
         """[batch, heads, n, 64], scaled by 1/8."""
@@ -148,7 +143,7 @@ def layers(weights: Iterable[str], side: str) -> int:
 def write_encoder(path: Path, weights: Weights, precision: Precision) -> None:
     """features -> hidden."""
     with OnnxWriter(path) as w:
-        g = _Graph(w, weights, precision)
+        g = _Graph(w, weights, precision, many=True)
         mels = g.weights["encoder/conv1/weight"].shape[1]
         heads = int(weights["encoder/num_heads"])
         width = g.weights["encoder/conv1/bias"].shape[0]
@@ -172,19 +167,21 @@ def write_encoder(path: Path, weights: Weights, precision: Precision) -> None:
 def _encoder_layer(g: _Graph, x: str, name: str, heads: int, width: int) -> str:
     w = g.w
     y = g.norm(x, f"{name}/self_attention/layer_norm")
-    query, key, value = g.thirds(f"{name}/self_attention/linear_0", 3)
-    q = g.queries(y, *query, heads)
-    k = g.heads(g.linear(y, *key), heads, (0, 2, 3, 1))
-    v = g.heads(g.linear(y, *value), heads, (0, 2, 1, 3))
-    seen = w.node("MatMul", w.node("Softmax", w.node("MatMul", q, k), axis=-1), v)
-    y = g.linear(g.merged(seen, width), *g.pair(f"{name}/self_attention/linear_1"))
+    query, key, value = g.joined(y, f"{name}/self_attention/linear_0")
+    if g.many_int8:  # one node that never holds all weights of 30 s at once (72 MB)
+        seen = w.node("MultiHeadAttention", query, key, value, domain=CONTRIB, num_heads=heads, scale=1.0)
+    else:
+        scores = w.node("MatMul", g.heads(query, heads, (0, 2, 1, 3)), g.heads(key, heads, (0, 2, 3, 1)))
+        mixed = w.node("MatMul", w.node("Softmax", scores, axis=-1), g.heads(value, heads, (0, 2, 1, 3)))
+        seen = g.merged(mixed, width)
+    y = g.linear(seen, *g.pair(f"{name}/self_attention/linear_1"))
     return g.feed_forward(w.node("Add", x, y), f"{name}/ffn")
 
 
 def write_cross(path: Path, weights: Weights, precision: Precision) -> None:
     """hidden -> keys and values of every decoder layer."""
     with OnnxWriter(path) as w:
-        g = _Graph(w, weights, precision)
+        g = _Graph(w, weights, precision, many=True)
         heads = int(weights["decoder/num_heads"])
         hidden = w.input("hidden", "float32", (1, "positions", heads * HEAD_WIDTH))
         for layer in range(layers(weights, "decoder")):
@@ -201,12 +198,12 @@ def write_decoder(
 ) -> None:
     """tokens, cache, cross keys and values -> logits, cache, attention of the `alignment` heads."""
     with OnnxWriter(path) as w:
-        g = _Graph(w, weights, precision)
+        g = _Graph(w, weights, precision, many=False)
         heads = int(weights["decoder/num_heads"])
         size = weights["decoder/embeddings/weight"].shape[0]
         tokens = w.input("tokens", "int64", ("batch", "n"))
         places = w.input("places", "int64", ("n", 1))
-        order = w.input("order", "int64", ("batch",))
+        order = w.input("order", "int64", ("batch",)) if precision != "int8" else ""
         wanted = w.input("wanted", "int64", ("m",))
         bias = w.input("bias", "float32", ("n", "rows"))
         table = g.array("decoder/embeddings/weight")
@@ -233,30 +230,26 @@ def write_decoder(
 
 
 def _embed(g: _Graph, tokens: str, table: NDArray[np.float32]) -> str:
-    if g.precision != "int8":
-        stored = table if g.precision == "float32" else table.astype(np.float16)
-        rows = g.w.node("Gather", g.w.constant(stored), tokens, axis=0)
-        return rows if g.precision == "float32" else g.w.node("Cast", rows, to=1)
-    scale = np.abs(table).max(axis=1, keepdims=True).clip(1e-12) / 127.0
-    rows = g.w.node("Gather", g.w.constant(np.rint(table / scale).astype(np.int8)), tokens, axis=0)
-    scales = g.w.node("Gather", g.w.constant(scale.astype(np.float32)), tokens, axis=0)
-    return g.w.node("Mul", g.w.node("Cast", rows, to=1), scales)
+    if g.precision == "int8":
+        return onnx_int8.embed(g.w, tokens, table)
+    stored = table if g.precision == "float32" else table.astype(np.float16)
+    rows = g.w.node("Gather", g.w.constant(stored), tokens, axis=0)
+    return rows if g.precision == "float32" else g.w.node("Cast", rows, to=1)
 
 
 def _self_attention(g: _Graph, x: str, layer: int, heads: int, *, places: str, order: str, bias: str) -> str:
     w, name = g.w, f"decoder/layer_{layer}/self_attention"
-    y = g.norm(x, f"{name}/layer_norm")
-    query, key, value = g.thirds(f"{name}/linear_0", 3)
+    query, key, value = g.joined(g.norm(x, f"{name}/layer_norm"), f"{name}/linear_0")
     caches = []
-    for kind, (weight, shift) in (("k", key), ("v", value)):
+    for kind, projected in (("k", key), ("v", value)):
         cache = w.input(f"self_{kind}_{layer}", "float32", ("rows", "held", heads, HEAD_WIDTH))
-        new = g.heads(g.linear(y, weight, shift), heads, (1, 0, 2, 3))
-        grown = w.node("ScatterND", w.node("Gather", cache, order, axis=1), places, new)
+        held = w.node("Gather", cache, order, axis=1) if order else cache
+        grown = w.node("ScatterND", held, places, g.heads(projected, heads, (1, 0, 2, 3)))
         w.output(f"new_{kind}_{layer}", grown, "float32", ("rows", "batch", heads, HEAD_WIDTH))
         caches.append(grown)
     k = w.node("Transpose", caches[0], perm=(1, 2, 3, 0))
     v = w.node("Transpose", caches[1], perm=(1, 2, 0, 3))
-    scores = w.node("Add", w.node("MatMul", g.queries(y, *query, heads), k), bias)
+    scores = w.node("Add", w.node("MatMul", g.heads(query, heads, (0, 2, 1, 3)), k), bias)
     seen = w.node("MatMul", w.node("Softmax", scores, axis=-1), v)
     y = g.linear(g.merged(seen, heads * HEAD_WIDTH), *g.pair(f"{name}/linear_1"))
     return w.node("Add", x, y)

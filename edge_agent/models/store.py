@@ -74,6 +74,11 @@ class ModelStore:
         check(directory)
         return directory
 
+    def onnx_dirs(self, name: str) -> tuple[Path, ...]:
+        """Every ONNX form that is here (not that it is sound)."""
+        sealed = sorted(self._home(name).glob(f"onnx-*/{MANIFEST}"))
+        return tuple(path.parent for path in sealed if not path.parent.name.endswith((".partial", ".old")))
+
     def lock_path(self, name: str) -> Path:
         """The lock that those who change the model hold."""
         return self._home(name) / ".lock"
@@ -153,9 +158,8 @@ class ModelStore:
             faults += [*changed_files(self.source_dir(name)), *self._strangers(name)]
         if self.has_prepared(name):
             faults += changed_files(self.prepared_dir(name))
-        for path in sorted(self._home(name).glob(f"onnx-*/{MANIFEST}")):
-            if not path.parent.name.endswith((".partial", ".old")):
-                faults += changed_files(path.parent)
+        for form in self.onnx_dirs(name):
+            faults += changed_files(form)
         return tuple(faults)
 
     def import_dir(self, name: str, path: Path) -> Path:
@@ -176,8 +180,7 @@ class ModelStore:
                 self._admit(name, digests)
                 seal(staging, name, digests)
                 put_in_place(staging, self.source_dir(name))
-                for made in (self.prepared_dir(name), *self._home(name).glob("onnx-*")):
-                    shutil.rmtree(made, ignore_errors=True)  # of other bytes
+                self.drop_made(name)
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
         return self.source_dir(name)
@@ -198,8 +201,13 @@ class ModelStore:
         with locked(self.lock_path(name), name):
             seal(ready, name, digests)
             put_in_place(ready, self.source_dir(name))
-            shutil.rmtree(self.prepared_dir(name), ignore_errors=True)
+            self.drop_made(name)
         return self.source_dir(name)
+
+    def drop_made(self, name: str) -> None:
+        """Remove the forms made of published files that are no longer these; the caller holds the lock."""
+        for made in (self.prepared_dir(name), *self._home(name).glob("onnx-*")):
+            shutil.rmtree(made, ignore_errors=True)
 
     def prune(self, keep: Collection[str], *, sources: bool = False) -> int:
         """Remove models not named in `keep`, and unfinished work; with `sources`, also the published files of

@@ -34,7 +34,9 @@ def workers(profile: Profile, device: Device) -> int:
     wanted = profile.engine.workers
     if wanted != "auto":
         return wanted
-    threads = profile.engine.threads_per_worker
+    # onnxruntime's decodes share one pool of threads.
+    shared = profile.engine.kind == "onnxruntime"
+    threads = 1 if shared else profile.engine.threads_per_worker
     by_cpu = math.floor(min(device.usable_cpus, fast_cores(device)) / threads)
     by_ram = 1 + (device.usable_ram_bytes - (profile.limits.ram_max_mb << 20)) // WORKER_RAM_BYTES
     if not device.usable_ram_bytes:

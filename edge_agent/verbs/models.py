@@ -130,7 +130,7 @@ def _pull(args: argparse.Namespace, store: ModelStore) -> int:
     model = find_model(store.catalog, args.name or DEFAULT_MODEL)
     with _shown_progress(quietly=args.quiet) as progress:
         pull(model, store, source=_source(args.source, model), progress=progress)
-    path = store.path(model.name)
+    path = _form(store, model.name)
     if args.json:
         print_json(
             {"name": model.name, "published_name": store.published_name(model.name), "path": str(path)}
@@ -138,6 +138,19 @@ def _pull(args: argparse.Namespace, store: ModelStore) -> int:
     elif not args.quiet:
         say(f"{store.published_name(model.name)} is ready in {path}")
     return 0
+
+
+def _form(store: ModelStore, name: str) -> Path:
+    """What this machine's profile loads of a model that is here; made now where it is that profile's model,
+    so that the first start need not."""
+    from edge_agent import forms
+    from edge_agent.opening import Wish, choose_profile, wanted_model
+
+    wish = Wish(models_dir=store.root)
+    _, choice = choose_profile(wish)
+    if wanted_model(wish, choice) != name:
+        return store.path(name)
+    return forms.ready(store, name, choice.profile.engine).directory
 
 
 def _source(given: str | None, model: CatalogModel) -> Source | None:
@@ -181,7 +194,7 @@ def _verify(args: argparse.Namespace, store: ModelStore) -> int:
 def _faults(store: ModelStore, name: str) -> list[str]:
     """Digests first; nothing is loaded from files whose digests are wrong."""
     from edge_agent.decoding.tokens import roundtrip_faults
-    from edge_agent.verbs.models_golden import golden_faults
+    from edge_agent.verbs.models_golden import golden_faults, onnx_faults
 
     faults = list(store.verify(name))
     if faults:
@@ -189,6 +202,9 @@ def _faults(store: ModelStore, name: str) -> list[str]:
     faults += [f"tokenizer: {fault}" for fault in roundtrip_faults(store.path(name))]
     if store.has_source(name) and store.has_prepared(name):
         faults += golden_faults(store.source_dir(name), store.prepared_dir(name))
+    if store.has_source(name):
+        for form in store.onnx_dirs(name):
+            faults += onnx_faults(store.source_dir(name), form)
     return faults
 
 

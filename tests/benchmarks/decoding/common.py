@@ -18,8 +18,11 @@ from edge_agent.audio.files import read_audio
 from edge_agent.decoding import context, features
 from edge_agent.decoding.context import Rule, Window
 from edge_agent.decoding.steps import Encoded
+from edge_agent.engine import ct2, ort
 from edge_agent.engine.base import EngineConfig
-from edge_agent.engine.ct2 import Ct2Engine, open_engine
+from edge_agent.engine.ort_steps import Heard
+from edge_agent.engine.whisper import WhisperEngine
+from edge_agent.models.convert import convert_to_onnx, onnx_is_current
 from edge_agent.models.prepare import prepare
 from edge_agent.models.rows import Layout
 from edge_agent.models.store import ModelStore
@@ -38,18 +41,36 @@ def prepared(name: str, layout: Layout) -> Path:
     return store.path(name) if store.has_prepared(name) else prepare(name, store, layout=layout)
 
 
-def engine(name: str, *, layout: Layout = "parallel-prefix", threads: int = 1, **extra: object) -> Ct2Engine:
+ENGINES = ("onnxruntime", "ctranslate2")
+"""Kinds of engine the benchmarks know; the first is what machines with AVX512-VNNI run."""
+
+
+def engine(name: str, kind: str = ENGINES[0], *, threads: int = 1, **extra: object) -> WhisperEngine:
     """A model on one worker, warm."""
     config = EngineConfig(
-        kind="ctranslate2",
-        model_dir=prepared(name, layout),
+        kind=kind,
+        model_dir=prepared(name, "parallel-prefix") if kind == "ctranslate2" else onnx(name),
         model_name=f"{name}@bench",
         threads_per_worker=threads,
         extra=extra,
     )
-    opened = open_engine(config)
+    opened = (ct2 if kind == "ctranslate2" else ort).open_engine(config)
     opened.warm_up()
     return opened
+
+
+def onnx(name: str) -> Path:
+    """Directory of the int8 ONNX form in the model store; made once."""
+    store = ModelStore(models_dir())
+    current = onnx_is_current(store, name, "int8")
+    return store.onnx_path(name, "int8") if current else convert_to_onnx(name, store, "int8")
+
+
+def fresh(encoded: Encoded) -> Encoded:
+    """The same encoder output, with nothing read or projected after it yet."""
+    if isinstance(encoded, Heard):
+        return Heard(encoded.hidden, encoded.positions, encoded.cache.empty())
+    return encoded
 
 
 def cpu_ms(work: Callable[[], Result]) -> tuple[Result, float]:
@@ -64,7 +85,7 @@ def mel_of(clip: corpus.Clip) -> features.Mel:
     return features.log_mel(read_audio(clip.path), 80)
 
 
-def view(opened: Ct2Engine, mel: NDArray[np.float32], window: Window) -> Encoded:
+def view(opened: WhisperEngine, mel: NDArray[np.float32], window: Window) -> Encoded:
     """A sound encoded as the decoder sees it through a window."""
     padding = 0.0 if window == context.FULL else features.silence_value(mel)
     return opened.steps.encode(features.fit(mel, window.frames, padding=padding), window.positions)

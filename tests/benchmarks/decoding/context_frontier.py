@@ -21,7 +21,7 @@ from edge_agent.bench.peer import FasterWhisper
 from edge_agent.decoding import features
 from edge_agent.decoding.decoder import Decoder
 from edge_agent.decoding.tokens import Tokenizer
-from edge_agent.engine.ct2 import Ct2Engine
+from edge_agent.engine.whisper import WhisperEngine
 from edge_agent.models.store import ModelStore
 from edge_agent.types import DecodeOptions, PcmFloat
 from edge_agent.verbs.common import models_dir
@@ -40,13 +40,14 @@ _SAVED_EVERY = 20
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="whisper-base")
+    parser.add_argument("--engine", choices=common.ENGINES, default=common.ENGINES[0])
     parser.add_argument("--fresh", action="store_true", help="forget what was asked before")
     parser.add_argument("--limit", type=int, default=0, metavar="N", help="only N clips of each language")
     parser.add_argument("--known", action="store_true", help="only clips that were asked about before")
     parser.add_argument("--write", action="store_true", help="write the section of RESULTS.md")
     chosen = parser.parse_args()
-    memory = Memory(common.CACHE / f"context-{chosen.model}.memory", fresh=chosen.fresh)
-    bench = Bench(chosen.model, memory)
+    memory = Memory(common.CACHE / f"context-{chosen.model}-{chosen.engine}.memory", fresh=chosen.fresh)
+    bench = Bench(chosen.model, chosen.engine, memory)
     wanted = clips(chosen.limit)
     found: dict[str, dict[str, Decoded]] = {}
     for number, clip in enumerate(wanted):
@@ -59,7 +60,7 @@ def main() -> None:
     done = [clip for clip in wanted if clip.id in found]
     how = "--known" if chosen.known else "--fresh"
     text = report.body(done, found) + (
-        f"\n\n{chosen.model} int8, one thread, {len(done)} of {len(wanted)} clips. "
+        f"\n\n{chosen.model} int8 on {chosen.engine}, one thread, {len(done)} of {len(wanted)} clips. "
         f"`python -m tests.benchmarks.decoding.context_frontier {how} --write`, "
         f"{machine()}."
     )
@@ -86,21 +87,23 @@ class Bench:
 
     Args:
         model: a name in the model store.
+        kind: of our engine.
         memory: what was asked before.
     """
 
-    def __init__(self, model: str, memory: Memory) -> None:
+    def __init__(self, model: str, kind: str, memory: Memory) -> None:
         self._model = model
+        self._kind = kind
         self._memory = memory
-        self._engine: Ct2Engine | None = None
+        self._engine: WhisperEngine | None = None
         self._peer: FasterWhisper | None = None
-        self._tokenizer = Tokenizer(common.prepared(model, "plain"))
+        self._tokenizer = Tokenizer(ModelStore(models_dir()).source_dir(model))
         self._steps = Remembered(lambda: self.engine.steps, memory)
         self.known = {key.split()[1] for key in memory.answers if key.startswith("features ")}
 
     @property
-    def engine(self) -> Ct2Engine:
-        self._engine = self._engine or common.engine(self._model, layout="plain")
+    def engine(self) -> WhisperEngine:
+        self._engine = self._engine or common.engine(self._model, self._kind)
         return self._engine
 
     @property

@@ -24,12 +24,18 @@ import msgspec
 
 from edge_agent.models.store import ModelStore
 from edge_agent.verbs.common import models_dir
+from tests.benchmarks.decoding import common
 from tests.benchmarks.results import machine, table, write_section
 
 SAMPLE = Path(__file__).resolve().parents[3] / "edge_agent/samples/find_a_way_out.flac"
 _TIME_OUT_S = 300
 Result = TypeVar("Result")
 
+_OPEN = 'model = ctranslate2.models.Whisper(sys.argv[1], device="cpu", compute_type="int8", intra_threads=1)'
+_IMPORT_ONNX = """import numpy, onnxruntime, pathlib
+from edge_agent.engine import base, ort
+config = base.EngineConfig(kind="onnxruntime", model_dir=pathlib.Path(sys.argv[1]), model_name="m@0")"""
+_OPEN_ONNX = "model = ort.open_engine(config)"
 _LOAD = """
 import json, sys, time
 import ctranslate2, numpy
@@ -42,6 +48,7 @@ wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
 print(json.dumps({"wall_ms": 1e3 * wall, "cpu_ms": 1e3 * cpu, "peak_mb": memory("VmHWM"),
                   "added_mb": memory("VmHWM") - before, "kept_mb": memory("VmRSS")}))
 """
+_LOAD_ONNX = _LOAD.replace("import ctranslate2, numpy", _IMPORT_ONNX).replace(_OPEN, _OPEN_ONNX)
 _PEER = """
 import sys
 from faster_whisper import WhisperModel
@@ -82,8 +89,9 @@ class Start(msgspec.Struct, frozen=True):
 
 def load(directory: Path) -> Load:
     """Load a model in a child process."""
+    script = _LOAD_ONNX if (directory / "onnx.json").is_file() else _LOAD
     done = subprocess.run(
-        [sys.executable, "-c", _LOAD, str(directory)], capture_output=True, check=True, timeout=_TIME_OUT_S
+        [sys.executable, "-c", script, str(directory)], capture_output=True, check=True, timeout=_TIME_OUT_S
     )
     return msgspec.json.decode(done.stdout, type=Load)
 
@@ -117,10 +125,15 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the figures to RESULTS.md")
     chosen = parser.parse_args()
     store = ModelStore(models_dir())
-    forms = {"published": store.source_dir(chosen.model), "prepared": store.path(chosen.model)}
+    forms = {
+        "published": store.source_dir(chosen.model),
+        "prepared": store.path(chosen.model),
+        "ONNX": common.onnx(chosen.model),
+    }
     loads = in_turns({name: partial(load, path) for name, path in forms.items()}, chosen.runs)
     starts = in_turns(
         {
+            "edge-agent transcribe, ONNX": partial(start, _OURS, forms["ONNX"]),
             "edge-agent transcribe, prepared": partial(start, _OURS, forms["prepared"]),
             "edge-agent transcribe, published": partial(start, _OURS, forms["published"]),
             "faster-whisper, published": partial(start, _PEER, forms["published"]),
@@ -151,7 +164,7 @@ def body(
     load_rows = [
         [
             name,
-            f"{sum(file.stat().st_size for file in forms[name].glob('model.bin')) / 1e6:.0f}",
+            f"{sum(file.stat().st_size for file in forms[name].glob('*.bin')) / 1e6:.0f}",
             *(_middle([getattr(one, field) for one in runs]) for field in ("wall_ms", "cpu_ms")),
             *(_middle([getattr(one, field) for one in runs]) for field in ("added_mb", "peak_mb", "kept_mb")),
         ]

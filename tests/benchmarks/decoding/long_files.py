@@ -18,7 +18,7 @@ import msgspec
 
 from edge_agent.audio.files import read_audio
 from edge_agent.bench.peer import FasterWhisper
-from edge_agent.engine.ct2 import Ct2Engine
+from edge_agent.engine.whisper import WhisperEngine
 from edge_agent.models.store import ModelStore
 from edge_agent.text.segments import Transcript, segments_of, transcript_of
 from edge_agent.types import SAMPLE_RATE_HZ, DecodeOptions, Word
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--model", default="whisper-base")
     parser.add_argument("--write", action="store_true", help="write the figures to RESULTS.md")
     chosen = parser.parse_args()
-    opened = common.engine(chosen.model, layout="plain")
+    opened = common.engine(chosen.model)
     peer = FasterWhisper(ModelStore(models_dir()).source_dir(chosen.model), threads=1)
     found = []
     for clip in clips(chosen.ids):
@@ -70,7 +70,7 @@ def clips(ids: Sequence[str]) -> list[corpus.Clip]:
     return [clip for clip in known if not ids or clip.id in ids]
 
 
-def compare(clip: corpus.Clip, opened: Ct2Engine, peer: FasterWhisper) -> Compared:
+def compare(clip: corpus.Clip, opened: WhisperEngine, peer: FasterWhisper) -> Compared:
     """Transcribe a recording on both sides."""
     pcm = read_audio(clip.path)
     duration_s = len(pcm) / SAMPLE_RATE_HZ

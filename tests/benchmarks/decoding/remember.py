@@ -17,7 +17,7 @@ import msgspec
 from edge_agent.decoding.features import Mel
 from edge_agent.decoding.steps import Abilities, Encoded, Generated, Scored, Steps
 from edge_agent.files import write_atomically
-from tests.benchmarks.decoding.common import cpu_ms
+from tests.benchmarks.decoding.common import cpu_ms, fresh
 
 
 class Answer(msgspec.Struct, array_like=True):
@@ -62,6 +62,10 @@ class _Look:
         if self._encoded is None:
             self._encoded = self._encode()
         return self._encoded
+
+    def renew(self) -> None:
+        """Forget what was read after it: the next call pays for everything, as in a decode of its own."""
+        self._encoded = fresh(self.encoded)
 
     def make(self) -> Answer:
         self._encoded = self._encode()
@@ -113,6 +117,7 @@ class Remembered:
         key = f"{encoded.key} {list(prompt)} {list(prefix)} {beam} {max_new} {temperature} {judge_speech}"
 
         def ask() -> Answer:
+            encoded.renew()
             found = self._open().generate(
                 encoded.encoded,
                 prompt,

@@ -1,8 +1,8 @@
 """Does a draft change words, and what does it save? python -m tests.benchmarks.decoding.speculation --write
 
 For each clip plain greedy decoding and verification of several drafts see the same encoder output, one after
-the other; decoder CPU milliseconds at one thread. Finals with word times need a scoring pass in any case:
-plain decoding makes it after the last token, and is timed with it there. Writes the section "Speculation" of
+the other; decoder CPU milliseconds at one thread. Where word times are wanted, too, plain decoding makes what
+its engine needs for them after the last token, and is timed with it. Writes the section "Speculation" of
 RESULTS.md when told to; `--wall` measures wall milliseconds, for a machine that does nothing else.
 """
 
@@ -46,15 +46,16 @@ class Trial(msgspec.Struct, frozen=True):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=120)
-    parser.add_argument("--layout", default="parallel-prefix")
+    parser.add_argument("--engine", choices=common.ENGINES, default=common.ENGINES[0])
     parser.add_argument("--model", default="whisper-base")
     parser.add_argument("--wall", action="store_true")
     parser.add_argument("--write", action="store_true")
     chosen = parser.parse_args()
     clock = time.perf_counter if chosen.wall else time.process_time
-    opened = common.engine(chosen.model, layout=chosen.layout)
+    opened = common.engine(chosen.model, chosen.engine)
     trials = run(opened, pick(chosen.clips), clock)
-    print(report(trials, f"{chosen.model}, {'wall' if chosen.wall else 'CPU'}", write=chosen.write))
+    measured = f"{chosen.model} on {chosen.engine}, {'wall' if chosen.wall else 'CPU'}"
+    print(report(trials, measured, write=chosen.write, section=SECTIONS[chosen.engine]))
 
 
 def pick(count: int) -> list[corpus.Clip]:
@@ -75,11 +76,15 @@ class Mode(msgspec.Struct, frozen=True):
     words: bool = False
 
 
+SECTIONS = {
+    "onnxruntime": ("decoding-speculation", "Speculation"),
+    "ctranslate2": ("decoding-speculation-ctranslate2", "Speculation on CTranslate2"),
+}
 MODES = (Mode("exact"), Mode("exact, word times", words=True), Mode("near, word times", tau=NEAR, words=True))
 
 
 def run(
-    opened: common.Ct2Engine, clips: list[corpus.Clip], clock: Callable[[], float]
+    opened: common.WhisperEngine, clips: list[corpus.Clip], clock: Callable[[], float]
 ) -> dict[str, list[Trial]]:
     """All drafts on all clips."""
     found: dict[str, list[Trial]] = defaultdict(list)
@@ -110,7 +115,7 @@ def run(
 class Bench:
     """One clip with its plain greedy decode."""
 
-    def __init__(self, opened: common.Ct2Engine, clip: corpus.Clip, clock: Callable[[], float]) -> None:
+    def __init__(self, opened: common.WhisperEngine, clip: corpus.Clip, clock: Callable[[], float]) -> None:
         self.clip = clip
         self.steps = opened.steps
         self.opened = opened
@@ -120,9 +125,10 @@ class Bench:
         self.frames = mel.shape[1]
         self.cap = guards.token_cap(clip.duration_s, clip.language)
         self.prompt = opened.decoder.tokenizer.sot_sequence(clip.language)
-        self.encoded = common.view(opened, mel, common.short(mel))
-        self.plain, self.plain_ms = self.timed(self.greedy)
-        _, self.words_ms = self.timed(lambda: self.score(self.plain.tokens))
+        self._encoded = common.view(opened, mel, common.short(mel))
+        self.plain, plain_ms = self.timed(self.greedy)
+        _, words_ms = self.timed(self.greedy_with_words)
+        self.plain_ms = {False: plain_ms, True: words_ms}
 
     def timed(self, work: Callable[[], common.Result]) -> tuple[common.Result, float]:
         """What `work` gives, and its milliseconds; of two times the lesser."""
@@ -135,11 +141,17 @@ class Bench:
 
     def greedy(self) -> Generated:
         """Plain greedy decoding."""
-        return self.steps.generate(self.encoded, self.prompt, max_new=self.cap)
+        return self.steps.generate(common.fresh(self._encoded), self.prompt, max_new=self.cap)
+
+    def greedy_with_words(self) -> Scored:
+        """The same, then where its words lie."""
+        encoded = common.fresh(self._encoded)
+        found = self.steps.generate(encoded, self.prompt, max_new=self.cap)
+        return self.steps.score(encoded, self.prompt, found.tokens, self.frames)
 
     def score(self, tokens: tuple[int, ...]) -> Scored:
         """Probabilities and places of given tokens."""
-        return self.steps.score(self.encoded, self.prompt, tokens, self.frames)
+        return self.steps.score(common.fresh(self._encoded), self.prompt, tokens, self.frames)
 
     def earlier(self, seconds: float) -> Generated:
         """What was heard when the sound was that much shorter."""
@@ -151,9 +163,10 @@ class Bench:
         """Verify a draft."""
 
         def check() -> Outcome:
+            encoded = common.fresh(self._encoded)
             outcome = verify(
                 self.steps,
-                self.encoded,
+                encoded,
                 self.prompt,
                 draft.tokens,
                 frames=self.frames,
@@ -162,14 +175,14 @@ class Bench:
                 avg_logprob=None if mode.words else draft.avg_logprob,
             )
             if mode.words and outcome.scored is None:
-                self.score(outcome.tokens)
+                self.steps.score(encoded, self.prompt, outcome.tokens, self.frames)
             return outcome
 
         outcome, draft_ms = self.timed(check)
         same = outcome.tokens == self.plain.tokens and outcome.ended == self.plain.ended
         return Trial(
             clip=self.clip.id,
-            plain_ms=self.plain_ms + self.words_ms * mode.words,
+            plain_ms=self.plain_ms[mode.words],
             draft_ms=draft_ms,
             same=same,
             accepted=outcome.accepted,
@@ -189,7 +202,7 @@ class Bench:
         return chance(self.plain.tokens), chance(other)
 
 
-def report(trials: dict[str, list[Trial]], measured: str, *, write: bool) -> str:
+def report(trials: dict[str, list[Trial]], measured: str, *, write: bool, section: tuple[str, str]) -> str:
     """The table, and each difference by name."""
     rows = []
     notes = []
@@ -235,7 +248,7 @@ def report(trials: dict[str, list[Trial]], measured: str, *, write: bool) -> str
     body += f"\n\nSame tokens in exact mode: {sum(exact)} of {len(exact)} clips x drafts, "
     body += f"{100 * sum(exact) / len(exact):.1f} %. {measured} ms of the decoder, one thread. {machine()}."
     if write:
-        write_section("decoding-speculation", "Speculation", body)
+        write_section(*section, body)
     return body
 
 

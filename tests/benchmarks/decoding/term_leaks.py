@@ -43,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=80)
     chosen = parser.parse_args()
-    opened = common.engine("whisper-base", layout="plain")
+    opened = common.engine("whisper-base")
     english = [c for c in corpus.clips(language="en") if c.duration_s <= 15 and c.reference == "verbatim"]
     without = [clip for clip in english if not present(TERMS, clip.text)]
     groups = {
@@ -67,7 +67,7 @@ def main() -> None:
     write_section("decoding-terms", "Terms", body)
 
 
-def row(opened: common.Ct2Engine, name: str, clips: list[corpus.Clip]) -> list[str]:
+def row(opened: common.WhisperEngine, name: str, clips: list[corpus.Clip]) -> list[str]:
     """One group, decoded twice."""
     said = plain_right = biased_right = leaks = stopped = changed = 0
     for clip in clips:

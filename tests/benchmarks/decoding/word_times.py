@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 
 from edge_agent.audio.files import read_audio
-from edge_agent.engine.ct2 import Ct2Engine
+from edge_agent.engine.whisper import WhisperEngine
 from edge_agent.models.store import ModelStore
 from edge_agent.types import SAMPLE_RATE_HZ, DecodeOptions, PcmFloat, Word
 from edge_agent.verbs.common import models_dir
@@ -142,7 +142,7 @@ def spoken_part(path: Path) -> PcmFloat:
     return pcm[loud[0] * size : (loud[-1] + 1) * size]
 
 
-def edges(opened: Ct2Engine, count: int) -> tuple[list[float], list[float]]:
+def edges(opened: WhisperEngine, count: int) -> tuple[list[float], list[float]]:
     """How far the first word begins from its sentence's begin, and the last ends from its end."""
     begins, ends = [], []
     for pcm, sentences in joined(count):
@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--model", default="whisper-base")
     parser.add_argument("--write", action="store_true", help="write the figures to RESULTS.md")
     chosen = parser.parse_args()
-    opened, peer = common.engine(chosen.model, layout="plain"), Peer(chosen.model)
+    opened, peer = common.engine(chosen.model), Peer(chosen.model)
     rows = []
     for language in SETS:
         found = []
