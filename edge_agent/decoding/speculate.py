@@ -51,7 +51,7 @@ class Outcome(Value, frozen=True):
     """Calls into the decoder."""
     avg_logprob: float
     scored: Scored | None = None
-    """The scoring pass, when it saw exactly `tokens`."""
+    """The scoring pass, when it saw exactly `tokens`; none from an engine that remembers it."""
 
 
 def verify(
@@ -127,8 +127,12 @@ class _Run:
         if self._known is not None and proves:
             return self._prove(tokens, range(sure, len(tokens) + 1))
         self._passes += 1
-        self._scored = self._steps.score(self._encoded, self._prompt, tokens, self._frames)
+        frames = 0 if abilities.remembers else self._frames
+        self._scored = self._steps.score(self._encoded, self._prompt, tokens, frames)
         self._scored_tokens = list(tokens)
+        if proves and abilities.remembers:  # that pass is proof already
+            self._passes -= 1
+            return self._prove(tokens, range(sure, len(tokens) + 1))
         doubts = unproven(self._scored, tokens, sure, abilities, self._tau)
         if doubts and proves and proof_pays(doubts, self._length, self._effort):
             return self._prove(tokens, [doubt.place for doubt in doubts])
@@ -234,6 +238,7 @@ class _Run:
         accepted: int | None = None,
     ) -> Outcome:
         seen = self._scored is not None and list(tokens) == self._scored_tokens
+        seen = seen and not self._steps.abilities.remembers
         return Outcome(
             tokens=tuple(tokens),
             ended=ended,

@@ -63,6 +63,8 @@ class Abilities(Value, frozen=True):
     """`generate` takes a text prefix in one pass instead of one step a token."""
     proves: bool = False
     """`prove` tells whether tokens are the best ones."""
+    remembers: bool = False
+    """Scoring again what was read last costs next to nothing: places are asked for when they are wanted."""
     notes: tuple[str, ...] = ()
     effort: Effort = Effort()
 
@@ -130,7 +132,8 @@ class Steps(Protocol):
         ...
 
     def score(self, encoded: Encoded, prompt: Sequence[int], tokens: Sequence[int], frames: int) -> Scored:
-        """Probability of each of `tokens` after `prompt`, and their place in the first `frames` features."""
+        """Probability of each of `tokens` after `prompt`, and their place in the first `frames` features; 0:
+        no places are wanted, which only engines that remember are asked."""
         ...
 
     def prove(self, encoded: Encoded, prompt: Sequence[int], tokens: Sequence[int]) -> tuple[float, ...]:

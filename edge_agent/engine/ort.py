@@ -45,14 +45,14 @@ _EFFORT = Effort(
     plain=0.5,
     go_on=0.0,
     go_on_token=1.0,
-    favoured=0.05,
-    refuted=0.2,
-    written=0.1,
-    ties=0.02,
+    favoured=0.001,
+    refuted=0.001,
+    written=0.001,
+    ties=0.0,
 )
-"""Measured as CTranslate2's, in steps of 3.2 ms. The encoder output is projected once and the prompt stays in
-the cache, so no call but the first has a fixed cost; a scoring pass proves. Of 725 tokens scored in one pass
-and written one by one the log-probabilities differed by up to 0.09, one in a hundred by more than 0.055."""
+"""Measured as CTranslate2's, in steps of 3.5 ms. The encoder output is projected once and the prompt stays in
+the cache, so no call but the first has a fixed cost; a scoring pass proves. Of 1,989 tokens that were written
+one by one and scored in one pass no lead over the next best token differed by more than 0.00002 nats."""
 
 
 def open_engine(config: EngineConfig) -> WhisperEngine:
@@ -82,6 +82,7 @@ def open_engine(config: EngineConfig) -> WhisperEngine:
         scores_end=True,
         fast_prefix=True,
         proves=True,
+        remembers=True,
         effort=_EFFORT,
     )
     shape = Shape(layers=facts.layers, heads=facts.heads, vocabulary=facts.vocabulary)

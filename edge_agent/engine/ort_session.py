@@ -6,6 +6,7 @@ key-value cache, the cross keys and values) stays there; only tokens, masks and 
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +20,9 @@ from edge_agent.engine.memory_care import is_out_of_memory
 from edge_agent.errors import EngineError, EngineLoadFailed, OutOfMemory
 
 Array = NDArray[Any]
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
+_KEPT_BYTES = 32 << 20
+"""The most that glibc takes for the second."""
 _CUDA_OPTIONS = {
     # Searching the fastest convolution runs each one once per new length of sound; the heuristic does not.
     "cudnn_conv_algo_search": "HEURISTIC",
@@ -63,6 +67,7 @@ def open_session(path: Path, config: EngineConfig) -> Session:
             f"the library onnxruntime cannot be loaded: {error}", remedy="install edge-asr-agent[cpu]"
         ) from error
     providers = _providers(config, ort.get_available_providers())
+    _keep_freed_memory()
     options = ort.SessionOptions()
     options.intra_op_num_threads = config.threads_per_worker
     options.inter_op_num_threads = 1
@@ -91,6 +96,16 @@ def open_session(path: Path, config: EngineConfig) -> Session:
             "onnxruntime could not start its CUDA provider", remedy="install CUDA 12 and cuDNN 9 libraries"
         )
     return BoundSession(session, "cuda")
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep what a decode frees until the next one. By itself it returns each array of more
+    than 128 KB at once, and fresh memory costs more than the arithmetic on it; an arena of the runtime's own
+    would keep it for ever."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # glibc only
+        libc.mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+        libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def failures() -> tuple[type[Exception], ...]:

@@ -7,6 +7,7 @@ again. The whole distribution is known at every token, so that what a draft is t
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -87,14 +88,14 @@ class Cache:
 
 
 class Spoken(Value, frozen=True):
-    """A text that greedy decoding wrote to its end: scored while it was written."""
+    """A text that was scored, or that greedy decoding wrote to its end, which is the same."""
 
     given: tuple[int, ...]
     """Prompt and text."""
     logprobs: tuple[float, ...]
     """Of each token of the text and of the end."""
     attention: tuple[NDArray[np.float32], ...]
-    """float32[heads, 1, positions] for each."""
+    """float32[heads, n, positions], one n for each in all."""
 
 
 class Heard:
@@ -212,9 +213,15 @@ class OrtSteps:
         else:
             logits, seen = self._judge(encoded, prompt, tokens)
             own = logits[np.arange(len(logits)), [*tokens, self._special.eot]]
-            chances = np.exp(own - ort_search.normaliser(logits))
+            logprobs = own - ort_search.normaliser(logits)
+            chances = np.exp(logprobs)
             attention = None if seen is None else seen[0]
-        path = () if attention is None else warp.align(attention, max(1, frames // 2))
+            encoded.spoken = Spoken(
+                given=(*prompt, *tokens),
+                logprobs=tuple(map(float, logprobs)),
+                attention=() if attention is None else (attention,),
+            )
+        path = () if attention is None or not frames else warp.align(attention, max(1, frames // 2))
         return Scored(
             probabilities=tuple(map(float, chances[:-1])), end_probability=float(chances[-1]), path=path
         )
@@ -278,14 +285,19 @@ class OrtSteps:
         rest = list(given[known:])
         wanted = list(range((len(given) - 1 if wanted_from is None else wanted_from) - known, len(rest)))
         starts = [place for place, token in enumerate(rest) if token == self._special.sot]
-        out = self._run(encoded, encoded.cache, [rest], place=known, wanted=[*starts, *wanted], order=[0])
+        # The runtime's kernels take rows two by two and round a last odd one otherwise. It gets company, whose
+        # place in the cache the next token takes: so a token's logits are the same to the bit whether it is
+        # written alone or judged among others.
+        odd = len(rest) % 2 == 1 and known + len(rest) < MAX_LENGTH
+        rows = [*rest, rest[-1]] if odd else rest
+        out = self._run(encoded, encoded.cache, [rows], place=known, wanted=[*starts, *wanted], order=[0])
         encoded.read = list(given)
         decoder = self._graphs["decoder"]
         logits: NDArray[np.float32] = decoder.fetch(out["logits"])[0]
         for row, place in enumerate(starts):
             chances = np.exp(ort_search.log_softmax(logits[row].copy()))
             encoded.no_speech[tuple(given[: known + place + 1])] = float(chances[self._special.no_speech])
-        attention = decoder.fetch(out["attention"]) if self._attends else None
+        attention = decoder.fetch(out["attention"])[:, :, : len(rest)] if self._attends else None
         return logits[len(starts) :], attention
 
     def _run(
@@ -305,6 +317,7 @@ class OrtSteps:
             cache.arrange(order)
         if not encoded.cross:
             encoded.cross = self._cross.of(encoded.hidden, encoded.positions)
+            weakref.finalize(encoded, self._cross.give_back, encoded.cross)
         places = np.arange(place, place + count, dtype=np.int64)[:, None]
         feeds = {
             "tokens": np.array(tokens, dtype=np.int64),
