@@ -72,7 +72,7 @@ def greedy(
             noise = rng.gumbel(size=len(logits)).astype(np.float32)
             token = int((logits / np.float32(temperature) + noise).argmax())
         logprobs.append(float(logits[token] - normaliser(logits)))
-        leads.append(_lead(logits, token))
+        leads.append(lead(logits, token))
         if token != eot:
             chosen.append(token)
         if token == eot or len(chosen) == max_new:
@@ -101,13 +101,13 @@ def _best(values: Logits, count: int) -> NDArray[np.intp]:
     return near[np.argsort(-values[near], kind="stable")][:count]
 
 
-def _lead(logits: Logits, token: int) -> float:
+def lead(logits: Logits, token: int) -> float:
     """Nats between a token and the best other one."""
     own = logits[token]
     logits[token] = -np.inf
-    lead = float(own - logits.max())
+    between = float(own - logits.max())
     logits[token] = own
-    return lead
+    return between
 
 
 def beam(first: Logits, advance: Advance, *, eot: int, max_new: int, width: int) -> Found:

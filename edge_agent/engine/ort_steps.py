@@ -7,6 +7,7 @@ again. The whole distribution is known at every token, so that what a draft is t
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -87,15 +88,43 @@ class Cache:
         self.rows = wanted
 
 
-class Spoken(Value, frozen=True):
-    """A text that was scored, or that greedy decoding wrote to its end, which is the same."""
+class Row:
+    """What the decoder made of one token that it read."""
 
-    given: tuple[int, ...]
-    """Prompt and text."""
-    logprobs: tuple[float, ...]
-    """Of each token of the text and of the end."""
-    attention: tuple[NDArray[np.float32], ...]
-    """float32[heads, n, positions], one n for each in all."""
+    __slots__ = ("_logprobs", "attention", "logits")
+
+    def __init__(self, logits: NDArray[np.float32] | None, attention: NDArray[np.float32] | None) -> None:
+        self.logits = logits
+        """float32[rows of the vocabulary] of what follows, -inf at what is never written; None: not asked."""
+        self.attention = attention
+        """float32[alignment heads, positions]."""
+        self._logprobs: dict[int, float] = {}
+
+    def note(self, token: int, logprob: float) -> None:
+        """Keep what was worked out already."""
+        self._logprobs[token] = logprob
+
+    def logprob(self, token: int) -> float:
+        """That `token` follows, nats."""
+        if token not in self._logprobs:
+            self.note(token, float(self.scores[token] - ort_search.normaliser(self.scores)))
+        return self._logprobs[token]
+
+    def lead(self, token: int) -> float:
+        """Nats between `token` and the best other one."""
+        return ort_search.lead(self.scores, token)
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """The logits, which were asked for."""
+        assert self.logits is not None
+        return self.logits
+
+    @property
+    def places(self) -> NDArray[np.float32]:
+        """The attention, of a model that has it."""
+        assert self.attention is not None
+        return self.attention
 
 
 class Heard:
@@ -106,15 +135,14 @@ class Heard:
         """float32[1, positions of sound, width]."""
         self.positions = positions
         """Those the decoder sees; the ones after the sound are silence."""
-        self.spoken = Spoken(given=(), logprobs=(), attention=())
         self.cross: dict[str, Any] = {}
         self.cache = cache
         self.read: list[int] = []
         """Tokens in the cache."""
+        self.rows: list[Row] = []
+        """One for each."""
         self.no_speech: dict[tuple[int, ...], float] = {}
         """Tokens up to the start of transcript -> probability that nobody speaks."""
-        self.judged: tuple[tuple[int, ...], tuple[float, ...]] = ((), ())
-        """Prompt and tokens of the last scoring pass; by how much tokens and end lead, as `prove` tells."""
 
 
 class OrtSteps:
@@ -169,34 +197,33 @@ class OrtSteps:
         new = min(max_new, MAX_LENGTH // 2 - len(prefix), MAX_LENGTH + 1 - len(given))
         if new < 1:
             return Generated(tokens=(), ended=False)
-        logits, attention = self._read(encoded, given, keep=len(given) - 1)
-        first = self._allowed(logits, first=not prefix)[-1]
+        first = len(prompt) - 1
+        rows = self._rows(encoded, given, since=len(given) - 1, first=first)
         speech = self._no_speech(encoded, prompt) if judge_speech else 0.0
-        seen = [] if attention is None else [attention[0, :, -1:]]
 
         def advance(tokens: Sequence[int], _order: Sequence[int]) -> NDArray[np.float32]:
-            logits, attention = self._next(encoded, tokens[0])
-            if attention is not None:
-                seen.append(attention[0])
-            return logits
+            given.append(tokens[0])
+            rows.extend(self._rows(encoded, given, since=len(given) - 1, first=first))
+            return rows[-1].scores[None]
 
+        start = rows[0].scores
         if beam > 1 and temperature <= 0:
             found = ort_search.beam(
-                first, self._beams(encoded, given), eot=self._special.eot, max_new=new, width=beam
+                start, self._beams(encoded, given), eot=self._special.eot, max_new=new, width=beam
             )
         else:
             found = ort_search.greedy(
-                first,
+                start,
                 advance,
                 eot=self._special.eot,
                 max_new=new,
                 temperature=temperature,
                 rng=np.random.default_rng(_SEED),
             )
-            if found.ended and not prefix:
-                encoded.spoken = Spoken(
-                    given=(*given, *found.tokens), logprobs=found.logprobs, attention=tuple(seen)
-                )
+            for row, token, logprob in zip(
+                rows, (*found.tokens, self._special.eot), found.logprobs, strict=False
+            ):
+                row.note(token, logprob)
         return Generated(
             tokens=found.tokens,
             ended=found.ended,
@@ -206,35 +233,26 @@ class OrtSteps:
         )
 
     def score(self, encoded: Heard, prompt: Sequence[int], tokens: Sequence[int], frames: int) -> Scored:
-        spoken = encoded.spoken
-        if spoken.given == (*prompt, *tokens) and len(spoken.logprobs) == len(tokens) + 1:
-            chances = np.exp(spoken.logprobs)
-            attention = np.concatenate(spoken.attention, axis=1) if spoken.attention else None
-        else:
-            logits, seen = self._judge(encoded, prompt, tokens)
-            own = logits[np.arange(len(logits)), [*tokens, self._special.eot]]
-            logprobs = own - ort_search.normaliser(logits)
-            chances = np.exp(logprobs)
-            attention = None if seen is None else seen[0]
-            encoded.spoken = Spoken(
-                given=(*prompt, *tokens),
-                logprobs=tuple(map(float, logprobs)),
-                attention=() if attention is None else (attention,),
-            )
-        path = () if attention is None or not frames else warp.align(attention, max(1, frames // 2))
-        return Scored(
-            probabilities=tuple(map(float, chances[:-1])), end_probability=float(chances[-1]), path=path
-        )
+        rows = self._judged(encoded, prompt, tokens)
+        chances = [
+            math.exp(row.logprob(token))
+            for row, token in zip(rows, (*tokens, self._special.eot), strict=True)
+        ]
+        path: tuple[tuple[int, int], ...] = ()
+        if self._attends and frames:
+            attention = np.stack([row.places for row in rows], axis=1)
+            path = warp.align(attention, max(1, frames // 2))
+        return Scored(probabilities=tuple(chances[:-1]), end_probability=chances[-1], path=path)
 
     def prove(self, encoded: Heard, prompt: Sequence[int], tokens: Sequence[int]) -> tuple[float, ...]:
-        if encoded.judged[0] != (*prompt, *tokens):
-            self._judge(encoded, prompt, tokens)
-        return encoded.judged[1]
+        rows = self._judged(encoded, prompt, tokens)
+        return tuple(row.lead(token) for row, token in zip(rows, (*tokens, self._special.eot), strict=True))
 
     def detect_language(self, encoded: Heard) -> tuple[tuple[str, float], ...]:
         if not self.abilities.multilingual:
             return ()
-        logits = self._read(encoded, [self._special.sot], keep=0)[0][-1]
+        # Place 0 is no text: nothing is forbidden there.
+        logits = self._rows(encoded, [self._special.sot], since=0, first=1)[0].scores
         languages = self._special.languages
         chances = np.exp(ort_search.log_softmax(logits[list(languages.values())]))
         ranked = sorted(zip(languages, map(float, chances), strict=True), key=lambda pair: -pair[1])
@@ -245,60 +263,52 @@ class OrtSteps:
         found: NDArray[np.float32] = encoder.fetch(encoder.run({"features": mel[None]})["hidden"])
         return found
 
-    def _judge(
-        self, encoded: Heard, prompt: Sequence[int], tokens: Sequence[int]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Logits of every token and of the end, forbidden ones at -inf; the attention beside them."""
+    def _judged(self, encoded: Heard, prompt: Sequence[int], tokens: Sequence[int]) -> list[Row]:
+        """Of the prompt's last token and of `tokens`."""
         place = len(prompt) - 1
-        logits, attention = self._read(encoded, [*prompt, *tokens], keep=place, wanted_from=place)
-        self._allowed(logits, first=False)
-        self._allowed(logits[:1], first=True)
-        own = np.arange(len(tokens) + 1), [*tokens, self._special.eot]
-        kept = logits[own]
-        logits[own] = -np.inf
-        margins = kept - logits.max(axis=1)
-        logits[own] = kept
-        encoded.judged = ((*prompt, *tokens), tuple(map(float, margins)))
-        return logits, None if attention is None else attention[:, :, -len(logits) :]
+        return self._rows(encoded, [*prompt, *tokens], since=place, first=place)
 
-    def _next(self, encoded: Heard, token: int) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Logits float32[1, rows] of what follows `token`; attention float32[1, heads, 1, positions]."""
-        given = [*encoded.read, token]
-        logits, attention = self._read(encoded, given, keep=len(given) - 1)
-        return self._allowed(logits, first=False), attention
-
-    def _read(
-        self, encoded: Heard, given: Sequence[int], *, keep: int, wanted_from: int | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Read what of `given` is not in the cache.
+    def _rows(self, encoded: Heard, given: Sequence[int], *, since: int, first: int) -> list[Row]:
+        """What the decoder makes of `given` from place `since` on; nothing is read twice.
 
         Args:
-            keep: at most so many tokens are taken from the cache; what comes after them is read in any case.
-            wanted_from: place of the first token whose logits are wanted; default: the last one alone.
-
-        Returns:
-            float32[wanted, rows of the vocabulary], float32[1, heads, read, positions].
+            first: place before the first token of the text; what may not begin a text is forbidden there.
         """
+        shared = _common(encoded.read, given)
+        known = min(since, shared)
+        while since <= known < shared and encoded.rows[known].logits is not None:
+            known += 1
+        if known < len(given):
+            self._read(encoded, given, keep=known, since=since, first=first)
+        return encoded.rows[since : len(given)]
+
+    def _read(self, encoded: Heard, given: Sequence[int], *, keep: int, since: int, first: int) -> None:
+        """Read what comes after the first `keep` tokens of `given`, which are in the cache; `since` and
+        `first` as for `_rows`."""
         if len(given) > MAX_LENGTH:
             raise EngineError(f"{len(given)} tokens do not fit", remedy="shorten the prompt or the terms")
-        known = min(keep, _common(encoded.read, given))
-        rest = list(given[known:])
-        wanted = list(range((len(given) - 1 if wanted_from is None else wanted_from) - known, len(rest)))
+        rest = list(given[keep:])
         starts = [place for place, token in enumerate(rest) if token == self._special.sot]
-        # The runtime's kernels take rows two by two and round a last odd one otherwise. It gets company, whose
-        # place in the cache the next token takes: so a token's logits are the same to the bit whether it is
+        wanted = list(range(max(0, since - keep), len(rest)))
+        # The runtime's kernels take rows two by two and round a last odd one otherwise. It gets company,
+        # whose place in the cache the next token takes. So a token's logits are the same, whether it is
         # written alone or judged among others.
-        odd = len(rest) % 2 == 1 and known + len(rest) < MAX_LENGTH
-        rows = [*rest, rest[-1]] if odd else rest
-        out = self._run(encoded, encoded.cache, [rows], place=known, wanted=[*starts, *wanted], order=[0])
-        encoded.read = list(given)
+        odd = len(rest) % 2 == 1 and keep + len(rest) < MAX_LENGTH
+        pairs = [*rest, rest[-1]] if odd else rest
+        out = self._run(encoded, encoded.cache, [pairs], place=keep, wanted=[*starts, *wanted], order=[0])
         decoder = self._graphs["decoder"]
         logits: NDArray[np.float32] = decoder.fetch(out["logits"])[0]
         for row, place in enumerate(starts):
             chances = np.exp(ort_search.log_softmax(logits[row].copy()))
-            encoded.no_speech[tuple(given[: known + place + 1])] = float(chances[self._special.no_speech])
-        attention = decoder.fetch(out["attention"])[:, :, : len(rest)] if self._attends else None
-        return logits[len(starts) :], attention
+            encoded.no_speech[tuple(given[: keep + place + 1])] = float(chances[self._special.no_speech])
+        seen = decoder.fetch(out["attention"])[0] if self._attends else None
+        rows = [Row(None, None if seen is None else seen[:, place]) for place in range(len(rest))]
+        for row, place in enumerate(wanted, start=len(starts)):
+            if keep + place >= first:
+                self._allowed(logits[row], first=keep + place == first)
+            rows[place].logits = logits[row]
+        encoded.read = list(given)
+        encoded.rows[keep:] = rows
 
     def _run(
         self,

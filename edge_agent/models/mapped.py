@@ -27,13 +27,17 @@ _INDEX = "model.safetensors.index.json"
 
 
 def map_ct2(path: Path) -> dict[str, NDArray[Any]]:
-    """Name -> array of a `model.bin`. ValueError when it is not one, OSError when it cannot be read."""
+    """Name -> array of a `model.bin`, equal arrays that are stored once under each of their names.
+    ValueError when it is not one, OSError when it cannot be read."""
     with open_weights(path) as file:
-        places = list(WeightsReader(file).places())
-    return {
+        reader = WeightsReader(file)
+        places = list(reader.places())
+        aliases = reader.aliases()
+    found: dict[str, NDArray[Any]] = {
         name: np.memmap(path, dtype, "r", offset, shape) if shape else _scalar(path, dtype, offset)
         for name, dtype, shape, offset in places
     }
+    return found | {alias: found[name] for alias, name in aliases if name in found}
 
 
 def _scalar(path: Path, dtype: np.dtype[Any], offset: int) -> NDArray[Any]:
