@@ -4,7 +4,8 @@ The product's own decoder over every clip with a fit reference: view x guard x b
 the same sound. Each engine call is made once, at one thread, and remembered with its CPU time, so that all
 policies together cost little more than one (about half an hour on an idle core; --fresh forgets what earlier
 runs asked). Then thresholds are chosen on one half of the speakers and scored on the other. Writes the
-section "Context" of RESULTS.md with --write; it speaks for edge_agent/decoding/context_policy.toml.
+section "Context" or "Context on onnxruntime" of RESULTS.md with --write; it speaks for
+edge_agent/decoding/context_policy.toml.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ from tests.benchmarks.decoding.remember import Answer, Memory, Remembered
 from tests.benchmarks.results import machine, write_section
 from tests.benchmarks.score import FIT_REFERENCES
 
+SECTIONS = {
+    "onnxruntime": ("decoding-context-onnxruntime", "Context on onnxruntime"),
+    "ctranslate2": ("decoding-context", "Context"),
+}
 _LONGEST_S = 29.9
 _SAVED_EVERY = 20
 
@@ -61,12 +66,12 @@ def main() -> None:
     how = "--known" if chosen.known else "--fresh"
     text = report.body(done, found) + (
         f"\n\n{chosen.model} int8 on {chosen.engine}, one thread, {len(done)} of {len(wanted)} clips. "
-        f"`python -m tests.benchmarks.decoding.context_frontier {how} --write`, "
+        f"`python -m tests.benchmarks.decoding.context_frontier --engine {chosen.engine} {how} --write`, "
         f"{machine()}."
     )
     print(text)
     if chosen.write:
-        write_section("decoding-context", "Context", text)
+        write_section(*SECTIONS[chosen.engine], text)
 
 
 def clips(limit: int) -> list[corpus.Clip]:
