@@ -217,7 +217,7 @@ def _open(wish: Wish, device: Device, choice: Choice) -> Recogniser:
             compute_type=wanted.compute_type,
             device=wanted.device,
             workers=min(choice.workers, wish.at_once or choice.workers),
-            threads_per_worker=_threads(form, wish, wanted, device),
+            threads_per_worker=_threads(form, wanted, device),
             extra=_extra(wish, choice),
         )
     )
@@ -230,16 +230,12 @@ def _open(wish: Wish, device: Device, choice: Choice) -> Recogniser:
     )
 
 
-def _threads(form: forms.Form, wish: Wish, wanted: EngineChoice, device: Device) -> int:
-    """Of a decode: as the profile says, for onnxruntime as far as the machine has them.
-
-    One where CTranslate2 stands in for it, as it has everywhere on the CPU; and one for live speech, whose
-    finals are decoded while the endpoint still waits: a second thread is not felt there, and costs a quarter
-    more CPU time.
-    """
+def _threads(form: forms.Form, wanted: EngineChoice, device: Device) -> int:
+    """Of a decode: as the profile says, for onnxruntime as far as the machine has them; one where
+    CTranslate2 stands in for it, as it has everywhere on the CPU."""
     if wanted.kind != "onnxruntime":
         return wanted.threads_per_worker
-    if form.kind != wanted.kind or wish.at_once == 1:
+    if form.kind != wanted.kind:
         return 1
     return max(1, min(wanted.threads_per_worker, int(device.usable_cpus)))
 
