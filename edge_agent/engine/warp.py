@@ -57,11 +57,12 @@ def _path(cost: NDArray[np.float32]) -> tuple[tuple[int, int], ...]:
         sums = np.concatenate([[0.0], np.cumsum(cost[row - 1], dtype=np.float64)])
         entered = np.minimum(total[row - 1, :-1], total[row - 1, 1:]) - sums[:-1]
         total[row, 1:] = np.minimum.accumulate(entered) + sums[1:]
+    cells = total.tolist()
     path: list[tuple[int, int]] = []
     row, column = rows, columns
     while row > 0 and column > 0:
         path.append((row - 1, column - 1))
-        both, down, right = total[row - 1, column - 1], total[row - 1, column], total[row, column - 1]
+        both, down, right = cells[row - 1][column - 1], cells[row - 1][column], cells[row][column - 1]
         # A tie goes right, as in the reference.
         goes_down = down < both and down < right
         goes_both = both < down and both < right
