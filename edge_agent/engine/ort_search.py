@@ -32,13 +32,6 @@ class Found(Value, frozen=True):
     """By so many nats each led the best other one, likewise."""
 
 
-def log_softmax(logits: Logits) -> Logits:
-    """Along the last axis, in place."""
-    logits -= logits.max(axis=-1, keepdims=True)
-    logits -= np.log(np.exp(logits).sum(axis=-1, keepdims=True))
-    return logits
-
-
 def normaliser(logits: Logits) -> NDArray[np.float32]:
     """Log of the sum of exponentials along the last axis: what a logit less this is, is a log-probability."""
     largest = logits.max(axis=-1, keepdims=True)

@@ -254,7 +254,8 @@ class OrtSteps:
         # Place 0 is no text: nothing is forbidden there.
         logits = self._rows(encoded, [self._special.sot], since=0, first=1)[0].scores
         languages = self._special.languages
-        chances = np.exp(ort_search.log_softmax(logits[list(languages.values())]))
+        known = logits[list(languages.values())]
+        chances = np.exp(known - ort_search.normaliser(known))
         ranked = sorted(zip(languages, map(float, chances), strict=True), key=lambda pair: -pair[1])
         return tuple(ranked)
 
@@ -299,8 +300,8 @@ class OrtSteps:
         decoder = self._graphs["decoder"]
         logits: NDArray[np.float32] = decoder.fetch(out["logits"])[0]
         for row, place in enumerate(starts):
-            chances = np.exp(ort_search.log_softmax(logits[row].copy()))
-            encoded.no_speech[tuple(given[: keep + place + 1])] = float(chances[self._special.no_speech])
+            silent = logits[row, self._special.no_speech] - ort_search.normaliser(logits[row])
+            encoded.no_speech[tuple(given[: keep + place + 1])] = math.exp(silent)
         seen = decoder.fetch(out["attention"])[0] if self._attends else None
         rows = [Row(None, None if seen is None else seen[:, place]) for place in range(len(rest))]
         for row, place in enumerate(wanted, start=len(starts)):

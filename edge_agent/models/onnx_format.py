@@ -104,7 +104,11 @@ class OnnxWriter:
 
     def save(self, producer: str) -> None:
         """Write the message."""
-        graph = b"".join(_bytes(1, self._encoded(*node)) for node in self._nodes) + _bytes(2, b"graph")
+        nodes = (
+            _node(operation, self._called(inputs), self._called(outputs), attributes, domain)
+            for operation, inputs, outputs, attributes, domain in self._nodes
+        )
+        graph = b"".join(_bytes(1, node) for node in nodes) + _bytes(2, b"graph")
         graph += b"".join(_bytes(5, tensor) for tensor in self._constants)
         graph += b"".join(_bytes(11, value) for value in self._inputs)
         graph += b"".join(_bytes(12, value) for value in self._outputs)
@@ -113,22 +117,8 @@ class OnnxWriter:
         message += _bytes(8, _bytes(1, CONTRIB.encode()) + _number(2, 1))
         self._path.write_bytes(message)
 
-    def _encoded(
-        self,
-        operation: str,
-        inputs: Sequence[str],
-        outputs: Sequence[str],
-        attributes: dict[str, Attribute],
-        domain: str,
-    ) -> bytes:
-        called = self._public.get
-        return _node(
-            operation,
-            [called(name, name) for name in inputs],
-            [called(name, name) for name in outputs],
-            attributes,
-            domain,
-        )
+    def _called(self, names: Sequence[str]) -> list[str]:
+        return [self._public.get(name, name) for name in names]
 
     def _external(self, data: NDArray[Any]) -> bytes:
         gap = -self._weights.tell() % _ALIGNMENT
