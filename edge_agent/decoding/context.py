@@ -60,6 +60,10 @@ class Rule(Value, frozen=True):
     padded_tail_s: float = 2.0
     padded_s: float = 10.0
     """View "padded": so many zeros encoded after the sound, and at least so much in all."""
+    growing_s: float = 6.0
+    """As `padded_s`, of a sound that still grows. Of the first words of 60 English recordings, heard when
+    0.5 to 1.15 s of them were there, 723 were right so, 737 with 10 s, 732 with 15 s; without padding 665. It
+    takes a third of the time of 15 s."""
 
     @property
     def scores(self) -> bool:
@@ -103,12 +107,13 @@ class Window(Value, frozen=True):
 FULL = Window(frames=MAX_FRAMES)
 
 
-def window(view: View, frames: int, rule: Rule, mels: int) -> Window:
-    """What to encode of `frames` of sound for a view."""
+def window(view: View, frames: int, rule: Rule, mels: int, *, growing: bool = False) -> Window:
+    """What to encode of `frames` of sound for a view; `growing`: of the beginning of a sound."""
     if view == "full":
         return FULL
     if view == "padded":
-        least = round(rule.padded_s * FRAMES_PER_SECOND)
+        least_s = min(rule.growing_s, rule.padded_s) if growing else rule.padded_s
+        least = round(least_s * FRAMES_PER_SECOND)
         return Window(frames=usable(max(frames + round(rule.padded_tail_s * FRAMES_PER_SECOND), least), mels))
     step = max(2, round(rule.bucket_s * FRAMES_PER_SECOND))
     wanted = frames + round(rule.tail_s * FRAMES_PER_SECOND)

@@ -80,15 +80,20 @@ class Decoder:
         return self._books.statistics()
 
     def warm_up(self) -> None:
-        """Run the shapes in use once: the library builds a kernel for each."""
+        """Run the shapes in use once: the library builds a kernel for each. The last finds the decoder warm
+        and tells the books what a token costs."""
         rng = np.random.default_rng(0)
         options = DecodeOptions(language=self.steps.abilities.languages[0])
-        for seconds in (0.8, 1.5, 8.0):
+        for seconds, is_last in ((0.8, False), (1.5, False), (8.0, True)):
             sound = rng.normal(0.0, 0.02, int(seconds * SAMPLE_RATE_HZ)).astype(np.float32)
             said = self._utterance(sound, options)
-            self._look(said)
-            said.score(said.generate(max_new=2).tokens)
-            self._generate(said, 1, max_new=_WARM_TOKENS)
+            self._look(said, options)
+            heard = (
+                self._generate(said, 1, max_new=_WARM_TOKENS)
+                if is_last
+                else said.generate(max_new=_WARM_TOKENS)
+            )
+            said.score(heard.tokens)
 
     def transcribe(
         self, pcm: PcmFloat, *, options: DecodeOptions, draft: Hypothesis | None = None
@@ -101,13 +106,13 @@ class Decoder:
         if len(pcm) == 0 or float(np.abs(pcm).max()) < QUIET_PEAK:
             return Hypothesis(text="", language=_asked(options) or "en", flags=("quiet",))
         said = self._utterance(pcm, options)
-        self._look(said)
+        self._look(said, options)
         probability = 1.0
         if _asked(options) is None and self.steps.abilities.multilingual:
             probability = said.detect(
                 frozenset(map(_primary, options.allowed_languages)), options.usual_language
             )
-            self._look(said)
+            self._look(said, options)
         heard, flags = self._hear(said, options, draft)
         return self._finish(said, heard, options, flags, probability)
 
@@ -136,11 +141,12 @@ class Decoder:
     def _rule(self, said: Utterance) -> Rule:
         return _FULL_RULE if self.settings.context == "full" else self._table.rule(said.language)
 
-    def _look(self, said: Utterance) -> None:
-        self._view(said, self._rule(said).views(said.seconds)[0])
+    def _look(self, said: Utterance, options: DecodeOptions) -> None:
+        self._view(said, self._rule(said).views(said.seconds)[0], options)
 
-    def _view(self, said: Utterance, view: View) -> None:
-        said.look(context.window(view, said.frames, self._rule(said), self.steps.abilities.mels))
+    def _view(self, said: Utterance, view: View, options: DecodeOptions) -> None:
+        mels, rule = self.steps.abilities.mels, self._rule(said)
+        said.look(context.window(view, said.frames, rule, mels, growing=options.growing))
 
     def _hear(
         self, said: Utterance, options: DecodeOptions, history: Hypothesis | None
@@ -180,7 +186,7 @@ class Decoder:
         self, said: Utterance, heard: Heard, view: View, options: DecodeOptions, temperature: float = 0.0
     ) -> Heard:
         said.meter.retries += 1
-        self._view(said, view)
+        self._view(said, view, options)
         other = self._generate(said, options.beam, temperature=temperature)
         return said.better(heard, self._examined(said, other, options), self._rule(said))
 

@@ -50,6 +50,14 @@ def test_a_short_command_is_a_short_window() -> None:
     assert context.window("short", 200, rule, 80) == Window(frames=300, positions=500)
 
 
+def test_a_beginning_is_padded_less() -> None:
+    """It is heard again half a second later, and the whole of it in the end."""
+    rule = Rule(padded_s=15.0, padded_tail_s=2.0, growing_s=6.0)
+    assert context.window("padded", 80, rule, 80).seconds == 15.0
+    assert context.window("padded", 80, rule, 80, growing=True).seconds == 6.0
+    assert context.window("padded", 500, rule, 80, growing=True).seconds == 7.0
+
+
 def test_the_shipped_table_is_sound() -> None:
     """Every rule converts, and an unknown language gets the default."""
     table = context.shipped_table()

@@ -173,6 +173,23 @@ def test_speculation_loses_nothing(engine: WhisperEngine, damage: str, number: i
     assert (found.tokens, found.ended) == (plain, True)
 
 
+def test_the_hypothesis_before_pays_while_one_speaks(directory: Path) -> None:
+    """After the warm-up, and with every step forward, decoding the sound anew would cost more. What is in the
+    cache already costs nothing to write again: the books must not take that for the price of a token."""
+    fresh = ort.open_engine(_config(directory))
+    fresh.warm_up()
+    growing = DecodeOptions(language="en", words=True, growing=True)
+    heard = None
+    for clip in corpus.clips(set="en_read_ljspeech")[:2]:
+        pcm = read_audio(clip.path)
+        for end in range(12800, min(len(pcm), 96000), 8000):
+            heard = fresh.transcribe(pcm[:end], options=growing, draft=heard if end > 12800 else None)
+    (entry,) = fresh.draft_statistics
+    assert entry.kind == "history"
+    assert entry.on
+    assert entry.saved_ms > 0
+
+
 def test_an_encoder_output_knows_its_window(engine: WhisperEngine) -> None:
     """Silence is appended to what the decoder sees, not encoded."""
     heard = _steps(engine).encode(_mel(), 500)
