@@ -45,12 +45,21 @@ class Growing:
         """Partials published so far."""
         self.hypothesis: Hypothesis | None = None
         """The last one, the draft of the next decode."""
+        self._shown = Stable(stable="", tail="")
 
-    def take(self, utterance: Utterance, hypothesis: Hypothesis) -> Stable:
-        """Note a hypothesis of the utterance so far; answers what to publish."""
+    def take(self, utterance: Utterance, hypothesis: Hypothesis, *, changed: bool = False) -> Stable | None:
+        """Note a hypothesis of the utterance so far; answers what to publish.
+
+        Args:
+            changed: nothing is to be published unless it differs from what was last.
+        """
         self.hypothesis = hypothesis
+        shown = self._stabiliser.update(hypothesis, utterance.duration_s)
+        if changed and shown == self._shown:
+            return None
         self.revision += 1
-        return self._stabiliser.update(hypothesis, utterance.duration_s)
+        self._shown = shown
+        return shown
 
     def done(self, began_ns: int, now_ns: int) -> None:
         """Plan the next one: after the interval, later when this one took long."""

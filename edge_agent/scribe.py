@@ -1,8 +1,9 @@
 """The `scribe` thread: utterances in, committed finals and gaps out, in order, none lost.
 
 The final decode starts while the endpoint is still waiting for its silence: `paused` hands over the
-utterance so far, and when the silence holds the finished hypothesis is committed at once. While one speaks,
-partials are decoded when nothing else waits, each with the one before as its draft. Each utterance ends in
+utterance so far, and when the silence holds the finished hypothesis is committed at once; until then it is
+told as a partial. While one speaks, partials are decoded when nothing else waits, each with the one before as
+its draft. Each utterance ends in
 exactly one final or gap; what the guards reject is counted, and closed with an empty final only when partials
 told of it.
 """
@@ -240,13 +241,17 @@ class Scribe:
             self._tell_partial(piece.channel)
 
     def _decode_early(self, utterance: Utterance) -> None:
-        hypothesis = self._decode(utterance, told=self.work.growing(utterance.channel))
+        growing = self.work.growing(utterance.channel)
+        hypothesis = self._decode(utterance, told=growing)
         if hypothesis is not None:
             self._counts["early"] += 1
             self._early[utterance.channel] = _Heard(
                 utterance=utterance, hypothesis=hypothesis, done_ns=self._clock.monotonic_ns()
             )
             self._on_early(utterance, hypothesis)
+            if growing is not None and growing is self.work.growing(utterance.channel):
+                # The last words are there while the endpoint still waits; the final is not yet.
+                self._tell(growing, utterance, hypothesis, changed=True)
 
     def _tell_partial(self, channel: int) -> None:
         utterance, growing = self._snapshot(channel), self.work.growing(channel)
@@ -255,11 +260,19 @@ class Scribe:
         began_ns = self._clock.monotonic_ns()
         hypothesis = self._decode(utterance, told=growing, growing=True)
         growing.done(began_ns, self._clock.monotonic_ns())
-        if hypothesis is None or hypothesis.rejected or not hypothesis.text.strip():
+        if hypothesis is not None:
+            self._tell(growing, utterance, hypothesis)
+
+    def _tell(
+        self, growing: Growing, utterance: Utterance, hypothesis: Hypothesis, *, changed: bool = False
+    ) -> None:
+        """Publish a partial, unless there is nothing (new) to say."""
+        if hypothesis.rejected or not hypothesis.text.strip():
             return
-        shown = growing.take(utterance, hypothesis)
-        self._counts["partials"] += 1
-        self._commit.partial(utterance, hypothesis, shown, growing.revision)
+        shown = growing.take(utterance, hypothesis, changed=changed)
+        if shown is not None:
+            self._counts["partials"] += 1
+            self._commit.partial(utterance, hypothesis, shown, growing.revision)
 
     def _finish(self, arrived: Arrived) -> None:
         utterance = arrived.utterance

@@ -32,21 +32,20 @@ def words(
     """Words of `tokens`, in order; Chinese, Japanese and Thai ones are single characters.
 
     Punctuation belongs to the word it touches and does not lower its confidence, which is the least
-    probability among the word's tokens.
+    probability among the word's tokens: whatever its capitals, where the engine can tell.
 
     Args:
         duration_s: of the sound; no word ends later.
         offset_s: added to all times.
     """
     starts = token_starts_s(scored, len(tokens), duration_s)
+    sure = scored.sure or scored.probabilities
     found: list[Word] = []
     for group in _group(_units(tokens, tokenizer)):
         text = "".join(unit.text for unit in group).strip()
         spoken = [unit for unit in group if _is_spoken(unit.text)] or group
         start, end = starts[spoken[0].first], starts[spoken[-1].last]
-        confidence = min(
-            scored.probabilities[place] for unit in spoken for place in range(unit.first, unit.last)
-        )
+        confidence = min(sure[place] for unit in spoken for place in range(unit.first, unit.last))
         end = min(max(end, start + POSITION_S), start + _LONGEST_WORD_S, max(duration_s, start))
         found += _split(text, start + offset_s, end + offset_s, confidence)
     return tuple(found)

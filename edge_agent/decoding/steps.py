@@ -93,6 +93,9 @@ class Scored(Value, frozen=True):
     """That the text ends after the last token; None when the model cannot judge it."""
     path: tuple[tuple[int, int], ...] = ()
     """Monotonic alignment: (token index, encoder position) pairs."""
+    sure: tuple[float, ...] = ()
+    """Of each token, as `probabilities`, but that it is what was said (`alike`). Empty from an engine that
+    does not know what else might have come."""
 
 
 class Steps(Protocol):

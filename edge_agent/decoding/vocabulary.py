@@ -95,6 +95,7 @@ def _byte_table() -> dict[int, int]:
 
 
 _TABLE = _byte_table()
+_CHARACTERS = {byte: chr(code) for code, byte in _TABLE.items()}
 
 
 def token_bytes(token: str) -> bytes:
@@ -103,6 +104,16 @@ def token_bytes(token: str) -> bytes:
     if all(ord(char) in _TABLE for char in token):
         return token.translate(_TABLE).encode("latin-1")
     return token.encode("utf-8", "surrogatepass")
+
+
+def first_byte(token: str) -> int:
+    """The first of `token_bytes` of a token that is not empty."""
+    return _TABLE.get(ord(token[0])) or token_bytes(token)[0]
+
+
+def written_token(text: str) -> str:
+    """How the vocabulary would write a token that stands for `text`."""
+    return text.encode("utf-8").decode("latin-1").translate(_CHARACTERS)
 
 
 def _read_rows(model_dir: Path) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from edge_agent.decoding.alike import Alike
 from edge_agent.decoding.decoder import Decoder, Settings
 from edge_agent.decoding.steps import Abilities, Effort
 from edge_agent.decoding.tokens import Tokenizer
@@ -87,7 +88,12 @@ def open_engine(config: EngineConfig) -> WhisperEngine:
     )
     shape = Shape(layers=facts.layers, heads=facts.heads, vocabulary=facts.vocabulary)
     steps = OrtSteps(
-        graphs, abilities, tokenizer.special, shape, silence_file=_silence_file(config, facts.precision)
+        graphs,
+        abilities,
+        tokenizer.special,
+        shape,
+        alike=Alike(tokenizer.vocabulary),
+        silence_file=_silence_file(config, facts.precision),
     )
     info = EngineInfo(
         kind=f"onnxruntime/{facts.precision}",

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.decoding.alike import Alike
 from edge_agent.decoding.features import MAX_FRAMES, Mel
 from edge_agent.decoding.steps import Abilities, Generated, Scored
 from edge_agent.decoding.vocabulary import SpecialTokens
@@ -107,8 +108,16 @@ class Row:
     def logprob(self, token: int) -> float:
         """That `token` follows, nats."""
         if token not in self._logprobs:
-            self.note(token, float(self.scores[token] - ort_search.normaliser(self.scores)))
+            self.note(token, float(self.scores[token]) - self.normaliser)
         return self._logprobs[token]
+
+    @property
+    def normaliser(self) -> float:
+        """Log of the sum of the exponentials of the logits; known where a token was worked out already."""
+        for token, logprob in self._logprobs.items():
+            if logprob > -math.inf:
+                return float(self.scores[token]) - logprob
+        return float(ort_search.normaliser(self.scores))
 
     def lead(self, token: int) -> float:
         """Nats between `token` and the best other one."""
@@ -155,16 +164,19 @@ class OrtSteps:
         special: SpecialTokens,
         shape: Shape,
         *,
+        alike: Alike | None = None,
         silence_file: Path | None = None,
     ) -> None:
         """Args:
         graphs: "encoder", "cross" and "decoder".
         special: ids of the special tokens.
+        alike: which tokens say the same; None: words are as sure as they are written.
         silence_file: keeps what the encoder makes of silence from one start to the next.
         """
         self.abilities = abilities
         self._graphs = graphs
         self._special = special
+        self._alike = alike
         self.shape = shape
         never = abilities.suppressed
         self._forbidden = np.array(sorted(never), dtype=np.intp)
@@ -239,10 +251,13 @@ class OrtSteps:
             for row, token in zip(rows, (*tokens, self._special.eot), strict=True)
         ]
         path: tuple[tuple[int, int], ...] = ()
+        sure: tuple[float, ...] = ()
         if self._attends and frames:
             attention = np.stack([row.places for row in rows], axis=1)
             path = warp.align(attention, max(1, frames // 2))
-        return Scored(probabilities=tuple(chances[:-1]), end_probability=chances[-1], path=path)
+            if self._alike is not None:
+                sure = self._alike.sure(tokens, [(row.scores, row.normaliser) for row in rows])
+        return Scored(probabilities=tuple(chances[:-1]), end_probability=chances[-1], path=path, sure=sure)
 
     def prove(self, encoded: Heard, prompt: Sequence[int], tokens: Sequence[int]) -> tuple[float, ...]:
         rows = self._judged(encoded, prompt, tokens)

@@ -4,9 +4,8 @@ Two rules decide what is committed:
 
 - *alignment*: a word is committed when it ends at least `guard_s` before the end of the sound (after
   AlignAtt, Papi et al. 2023) and the model is sure of it: in one look of 0.8 if the look before had it too,
-  of less when it has stood for longer. One look alone proves little: of the words that a look of 0.5 commits,
-  the final takes back 30 in a thousand (235 recordings in three languages; of those this rule commits, none,
-  and one of 191 French words by telephone). `python -m tests.benchmarks.stable_words` measures it;
+  of less when it has stood for longer. One look alone proves little. What a rule takes back, and how long
+  words wait for it, is measured by `python -m tests.benchmarks.stable_words`;
 - *agreement*: what two hypotheses in a row agree on is committed (LocalAgreement-2, Liu et al. 2020), for
   engines that give no word times.
 

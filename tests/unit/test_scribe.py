@@ -10,9 +10,11 @@ import pytest
 
 from edge_agent.clock import SystemClock, uuid7
 from edge_agent.errors import BadOutput
+from edge_agent.partials import PartialConfig
 from edge_agent.scribe import Scribe
 from edge_agent.text.stabilise import Stable
 from edge_agent.types import DecodeOptions, EngineInfo, Gap, Hypothesis, Latency, PcmFloat, Utterance
+from tests.broker import wait_until
 
 CLOCK = SystemClock()
 
@@ -216,6 +218,34 @@ def test_what_is_heard_early_is_told_while_the_endpoint_waits() -> None:
     assert told == ["heard 300"]
     assert book.entries == []
     worker.stop(5)
+
+
+def test_the_last_words_are_shown_while_the_endpoint_waits() -> None:
+    """What the early decode heard is a partial, as long as it tells anything new, and before the final."""
+    book, engine = Book(), Engine()
+    worker = scribe(engine, book, partials=PartialConfig(first_ms=60_000))
+    worker.work.started(0)
+    said = utterance(300)
+    for decodes in range(1, 4):  # speech seems to go on, and the pause is there again
+        worker.work.paused(said)
+        wait_until(lambda n=decodes: len(engine.calls) == n and worker.work.wait_idle(1), 5, "the decode")
+        worker.work.resumed(0)
+    told = [(shown.stable, shown.tail, revision) for shown, revision in book.partials]
+    assert told == [("", "heard 300", 1), ("heard 300", "", 2)]
+    worker.work.final(said)
+    worker.stop(5)
+    assert (book.entries, book.revisions) == ([("final", "heard 300")], [3])
+
+
+def test_without_partials_nothing_is_shown_early() -> None:
+    """Who asked for finals gets finals."""
+    book, engine = Book(), Engine()
+    worker = scribe(engine, book, partials=PartialConfig(enabled=False))
+    worker.work.started(0)
+    worker.work.paused(utterance(300))
+    wait_until(lambda: bool(engine.calls) and worker.work.wait_idle(1), 5, "the early decode")
+    worker.stop(5)
+    assert book.partials == []
 
 
 class AskedEngine(Engine):
