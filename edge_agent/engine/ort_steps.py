@@ -63,7 +63,7 @@ class Cache:
     def copy(self) -> Cache:
         """Another cache with the same content; arrays are never written in place, so they are shared."""
         other = self.empty()
-        other.arrays, other.rows = self.arrays, self.rows
+        other.arrays, other.rows = dict(self.arrays), self.rows
         return other
 
     def arrange(self, order: Sequence[int]) -> None:

@@ -104,6 +104,20 @@ def test_beams_go_on_from_their_own_past(engine: WhisperEngine, peer: ct2.Ct2Eng
     assert texts == [peer.transcribe(_sound(n), options=options).text for n in range(3, 8)]
 
 
+def test_beams_that_outgrow_the_cache_leave_it_as_it_was(engine: WhisperEngine) -> None:
+    """What is decoded in doubt is decoded again on the same sound, after the beams took a larger one."""
+    steps, tokenizer = _steps(engine), engine.decoder.tokenizer
+    start = tokenizer.sot_sequence("en")
+    before = tokenizer.encode(" It was said before" * 20)[: 63 - len(start)]
+    prompt = [tokenizer.special.sot_prev, *before, *start]
+    encoded = steps.encode(_mel(), 500)
+    steps.generate(encoded, prompt, max_new=1)
+    assert encoded.cache.rows == len(prompt)
+    steps.generate(encoded, prompt, beam=5, max_new=12)
+    again = steps.generate(encoded, prompt, max_new=12)
+    assert again == steps.generate(steps.encode(_mel(), 500), prompt, max_new=12)
+
+
 def test_kept_silence_is_what_projecting_it_gives(engine: WhisperEngine) -> None:
     """Keys and values of a sound in a longer window, joined or projected as a whole."""
     steps = _steps(engine)
