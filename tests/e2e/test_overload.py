@@ -20,7 +20,7 @@ SAMPLES = Path(__file__).resolve().parents[2] / "edge_agent/samples"
 WORDS = "Let us talk it over and find a way out."
 ORDER = ("partials come more rarely", "no partials", "a smaller model recognises")
 _HOG = "while True: pass"
-_HOGS_A_CORE = 12
+_HOGS_A_CORE = 30
 
 
 @pytest.mark.slow
