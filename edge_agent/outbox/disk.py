@@ -11,6 +11,7 @@ from edge_agent.clock import Clock
 from edge_agent.outbox import salvage
 from edge_agent.outbox.ballast import Ballast
 from edge_agent.outbox.database import Database
+from edge_agent.outbox.mark import Mark
 from edge_agent.outbox.memory import MemoryLane
 from edge_agent.outbox.rows import StoreFault
 
@@ -32,8 +33,6 @@ class Disk:
 
     def __init__(self, path: Path, *, clock: Clock, guest: bool = False) -> None:
         self.memory = MemoryLane()
-        self.last_seq = 0
-        """The highest number ever given, on disk or in memory."""
         self.dropped = 0
         """Rows given up that the database does not count yet."""
         self.fault = ""
@@ -41,8 +40,21 @@ class Disk:
         self.corrupt_files = 0
         self._path, self._clock, self._guest = path, clock, guest
         self._ballast = Ballast(path.with_name(path.name + ".ballast"))
+        self._mark = Mark(path.with_name(path.name + ".seq"))
+        self._last_seq = 0 if guest else self._mark.read()
         self._db: Database | None = None
         self._retry_at_ns = 0
+
+    @property
+    def last_seq(self) -> int:
+        """The highest number ever given, on disk or in memory."""
+        return self._last_seq
+
+    @last_seq.setter
+    def last_seq(self, seq: int) -> None:
+        if not self._guest and seq > self._last_seq:
+            self._mark.write(seq)
+        self._last_seq = seq
 
     def write(self, action: Callable[[Database], _T], *, durable: bool = True) -> _T:
         """Run `action` in a transaction, durable when this returns; rows in memory are written down first.
@@ -176,6 +188,7 @@ class Disk:
         return True
 
     def _drop_connection(self) -> None:
+        self._mark.close()
         if self._db is not None:
             self._db.close()
             self._db = None

@@ -160,7 +160,8 @@ class Outbox:
     def unfinished(self) -> list[Unfinished]:
         """Utterances without an end, oldest first: at the start those in which the last process died."""
         with self._lock:
-            found = self._disk.read(lambda db: db.unfinished()) or []
+            # Damage may have brought back the note of one that ended; it has its row.
+            found = self._disk.read(lambda db: [n for n in db.unfinished() if not db.has_id(n.id)]) or []
             self._noted.update((note.id, note) for note in found)
             return found
 

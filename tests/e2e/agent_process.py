@@ -61,7 +61,8 @@ class AgentProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> AgentProcess:
-        """Start it (again)."""
+        """Start it (again); the one before must have ended."""
+        assert self._process is None or self._process.poll() is not None, "it runs already"
         self.state.parent.mkdir(parents=True, exist_ok=True)
         overrides = [part for setting in self.settings for part in ("--set", setting)]
         with self.log_path.open("ab") as log:

@@ -85,7 +85,7 @@ def test_an_utterance_in_which_it_is_killed_becomes_a_gap(
         partial = subscriber.on("/transcript/partial")[-1].body
         box.kill()
     assert subscriber.on("/transcript/final") == []
-    with box.start():
+    with box:
         wait_until(lambda: subscriber.on("/transcript/final"), 40, "the words of the second run")
         box.terminate()
     gaps = [message.body for message in subscriber.on("/gap")]

@@ -141,7 +141,7 @@ def test_a_store_that_rots(tmp_path: Path, broker: PrivateBroker, subscriber: Su
     store = tmp_path / "state/outbox.sqlite3"
     ready_s = []
     for _ in range(3):
-        with box.start():
+        with box:
             began = time.monotonic()
             hears(subscriber, 2, 120)
             ready_s.append(time.monotonic() - began)
@@ -149,7 +149,7 @@ def test_a_store_that_rots(tmp_path: Path, broker: PrivateBroker, subscriber: Su
         damaged = store if part == "database" else store.with_name(store.name + "-wal")
         if damaged.exists() and damaged.stat().st_size:
             _flip(damaged, dice, count=dice.choice((8, 64)))
-    with box.start():
+    with box:
         hears(subscriber, 2, 120)
         assert box.terminate(60) == 0
     seqs = [m.body["seq"] for m in subscriber.on("/transcript/final")]

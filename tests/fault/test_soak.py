@@ -127,13 +127,13 @@ def test_the_real_agent_admits_every_utterance_it_dies_in(tmp_path: Path, broker
     with Subscriber(broker.port) as subscriber:
         for _ in range(kills):
             seen = len(subscriber.on("/transcript/partial"))
-            with box.start():
+            with box:
                 wait_until(
                     lambda seen=seen: len(subscriber.on("/transcript/partial")) > seen, 60, "a partial"
                 )
                 time.sleep(dice.uniform(0, 1.5))
                 box.kill()
-        with box.start():
+        with box:
             finals = len(subscriber.on("/transcript/final"))
             wait_until(lambda: len(subscriber.on("/transcript/final")) > finals, 60, "a last final")
             box.terminate()

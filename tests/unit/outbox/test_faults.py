@@ -322,3 +322,31 @@ def _as_a_crash_leaves_it(path: Path, folder: Path) -> Path:
     for name in (path.name, path.name + "-wal"):
         (folder / name).write_bytes(path.with_name(name).read_bytes())
     return folder / path.name
+
+
+def test_no_number_is_given_twice_though_all_rows_are_lost(tmp_path: Path) -> None:
+    """Damage that takes the last rows with it, or the whole store: numbers go on behind those given."""
+    path = tmp_path / "outbox.sqlite3"
+    outbox = Outbox(path, clock=CLOCK)
+    assert [add(outbox, f"u{n}") for n in range(3)] == [1, 2, 3]
+    outbox.close()
+    for file in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
+        file.unlink(missing_ok=True)
+    again = Outbox(path, clock=CLOCK)
+    assert add(again, "v") == 4
+    again.close()
+
+
+@pytest.mark.parametrize(
+    "written", [b"", b"12", b"not a number...\n", b"9" * 16 + b"\n", b"-000000000000001\n"]
+)
+def test_a_mark_that_makes_no_sense_is_passed_over(tmp_path: Path, written: bytes) -> None:
+    """The database knows its own numbers."""
+    path = tmp_path / "outbox.sqlite3"
+    outbox = Outbox(path, clock=CLOCK)
+    add(outbox, "u")
+    outbox.close()
+    path.with_name(path.name + ".seq").write_bytes(written)
+    again = Outbox(path, clock=CLOCK)
+    assert add(again, "v") == 2
+    again.close()

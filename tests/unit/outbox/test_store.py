@@ -109,7 +109,7 @@ def test_files_are_private(outbox: Outbox, path: Path) -> None:
     add(outbox, "a")
     assert path.parent.stat().st_mode & 0o777 == 0o700
     files = list(path.parent.iterdir())
-    assert {f.name.removeprefix(path.name) for f in files} == {"", "-wal", "-shm", ".ballast"}
+    assert {f.name.removeprefix(path.name) for f in files} == {"", "-wal", "-shm", ".ballast", ".seq"}
     assert {f.stat().st_mode & 0o777 for f in files} == {0o600}
 
 

@@ -56,6 +56,14 @@ def test_what_is_being_said_outlives_the_process(outbox: Outbox, path: Path) -> 
     assert after_a_death(path) == [begun("u1", 1500), begun("u2")]
 
 
+def test_a_note_that_damage_brought_back_is_passed_over(outbox: Outbox, path: Path) -> None:
+    """Lost pages of the WAL may undo that a note was taken back, and not the row: it has had its end."""
+    end(outbox, "u1")
+    with sqlite3.connect(path) as db:
+        db.execute("INSERT INTO unfinished VALUES ('u1', 0, 0), ('u2', 0, 0)")
+    assert [note.id for note in after_a_death(path)] == ["u2"]
+
+
 def test_a_message_under_the_same_id_ends_it(outbox: Outbox, path: Path) -> None:
     """In one transaction with the message."""
     outbox.note([begun("u1"), begun("u2")])
