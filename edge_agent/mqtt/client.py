@@ -31,6 +31,7 @@ __all__ = ["Acked", "Connection", "Granted", "Limits", "Lost", "Message", "MqttS
 
 NO_SUBSCRIBERS = 0x10
 _ACK_TIMEOUT_S = 30.0
+_KEEPALIVE_OVER = ReasonCode(PacketTypes.DISCONNECT, "Keep alive timeout")
 _DEFAULT_RECEIVE_MAXIMUM = 65_535  # MQTT 5, 3.2.2.3.3
 _PROTOCOL_MAXIMUM = 268_435_455  # MQTT 5, 1.5.5: the largest length a packet can state
 _PACKET_OVERHEAD = 64  # fixed header, lengths, packet id and the properties we set, rounded up
@@ -267,7 +268,7 @@ class Connection:
         now = time.monotonic()
         silent_s = now - self._last_rx
         if silent_s > 1.5 * self._settings.keepalive_s:
-            self._give_up(f"the broker said nothing for {silent_s:.0f} s")
+            self._give_up(_silent_for(silent_s))
         elif self._unacked and now - next(iter(self._unacked.values())) > _ACK_TIMEOUT_S:
             self._give_up(f"a message was not acknowledged within {_ACK_TIMEOUT_S:.0f} s")
 
@@ -307,6 +308,8 @@ class Connection:
         by_broker = flags.is_disconnect_packet_from_server
         if by_broker:
             cause = f"the broker ended the connection: {reason.getName()}"
+        elif reason == _KEEPALIVE_OVER:  # paho was a moment quicker than `_check_life`
+            cause = _silent_for(time.monotonic() - self._last_rx)
         else:
             why = self._last_error.rpartition("socket: ")[2]
             cause = f"the connection was lost: {why}" if why else "the connection was lost"
@@ -358,3 +361,7 @@ def _no_delay(_client: paho.Client, _userdata: object, sock: object) -> None:
     # Without it, a small packet waits for the acknowledgement of the one before, up to 40 ms.
     if isinstance(sock, socket.socket):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _silent_for(seconds: float) -> str:
+    return f"the broker said nothing for {seconds:.0f} s"

@@ -21,6 +21,7 @@ import numpy as np
 from edge_agent.audio.files import read_audio
 from edge_agent.audio.segment import EndpointConfig
 from edge_agent.engine.base import Engine
+from edge_agent.profile.load import load_all
 from edge_agent.text.stabilise import Stabiliser, StabiliserConfig, units
 from edge_agent.types import SAMPLE_RATE_HZ, DecodeOptions, Hypothesis
 from tests import corpus
@@ -42,10 +43,11 @@ SETS = {
 }
 _FIRST_S, _SILENCE_S, _PROBE_S = 0.7, 0.6, 0.2
 RULES = {
-    "as shipped": StabiliserConfig(),
+    "as shipped": StabiliserConfig(sure=load_all()["cpu-avx512-vnni"].profile.partials.sure),
+    "as shipped for CTranslate2": StabiliserConfig(sure=load_all()["cpu-avx2"].profile.partials.sure),
+    "first bar at 0.9": StabiliserConfig(sure=((2, 0.9), (3, 0.85), (4, 0.8), (6, 0.7))),
+    "first bar at 0.95": StabiliserConfig(sure=((2, 0.95), (6, 0.7))),
     "one look of 0.5": StabiliserConfig(sure=((1, 0.5),)),
-    "two looks of 0.8, three of 0.7, five of 0.6": StabiliserConfig(sure=((2, 0.8), (3, 0.7), (5, 0.6))),
-    "two looks of 0.95, six of 0.7": StabiliserConfig(sure=((2, 0.95), (6, 0.7))),
     "two looks in agreement": StabiliserConfig(rule="agreement"),
 }
 
