@@ -107,7 +107,9 @@ def offsets_s(run: Run, sound: np.ndarray) -> list[float]:
     found = []
     for event in run.of("utterance"):
         at, likeness = place(run.sound(event["number"]), sound)
-        assert likeness > 0.98
+        # What lies near 8 kHz does not pass two resamplers whole: 0.97 of a sentence full of sibilants. A
+        # period that is missing or doubled shifts all behind it and leaves far less.
+        assert likeness > 0.95
         found.append(event["start_ns"] / 1e9 - at)
     return found
 
