@@ -88,10 +88,17 @@ def locked(path: Path, what: str) -> Iterator[None]:
     """Hold an advisory lock file so that two processes do not change one model at once.
 
     Raises:
-        ModelError: another process holds it.
+        ModelError: another process holds it, or nothing can be written there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        raise ModelError(
+            f"{what} cannot be changed: {path.parent}: {error.strerror}",
+            remedy=f"let {path.parent} be writable, or run as the user who owns it",
+        ) from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

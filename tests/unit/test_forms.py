@@ -79,6 +79,15 @@ def test_where_it_cannot_be_made_ctranslate2_serves(
     )
 
 
+def test_a_store_nothing_can_be_written_to_is_read(store: ModelStore) -> None:
+    """Models of the system's, which the service may only read: nothing is made there, and all is heard."""
+    store.lock_path(NAME).unlink()
+    store.lock_path(NAME).mkdir()  # refuses to be opened for writing, to root as well
+    found = forms.ready(store, NAME, _engine("onnxruntime"))
+    assert (found.kind, found.directory) == ("ctranslate2", store.source_dir(NAME))
+    assert str(store.lock_path(NAME).parent) in found.warning
+
+
 def test_without_the_published_files_the_prepared_form_serves(store: ModelStore) -> None:
     """`models prune --sources` leaves nothing to make the ONNX form of."""
     prepare(NAME, store)
