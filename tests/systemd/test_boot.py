@@ -166,8 +166,7 @@ def test_one_hung_thread_is_caught_while_all_others_run(
     """Only progress feeds the heart: a thread frozen by ptrace ends the process, which starts anew."""
     with Machine(tmp_path / "machine", config(broker)) as box:
         box.wait(lambda: finals(subscriber, 0), 60, "a first final")
-        frozen = freeze(thread)
-        began = time.monotonic()
+        frozen, began = freeze(thread)
         try:
             # Frozen with the interpreter's lock in its hand it stops all threads: then the watchdog sees it.
             capturing_s, load_s = recovered(box, began)
@@ -184,32 +183,41 @@ def test_one_hung_thread_is_caught_while_all_others_run(
         assert capturing_s - load_s < PROMISED_S
 
 
-def freeze(name: str) -> subprocess.Popen[str]:
-    """Freeze a thread of the agent that runs in a container: by its name, "main", or "engine" (the
-    library's)."""
+def freeze(name: str) -> tuple[subprocess.Popen[str], float]:
+    """Freeze a thread of the agent that runs in a container, by its name, or "main", or "engine": the busiest
+    of the library's own, and in its work. Answers when that was, too."""
+    process, thread = contained(name)
+    helper = Path(__file__).with_name("freeze.py")
+    where = [thread, f"/proc/{process}/root/run/edge-agent/engine.busy"][: 2 if name == "engine" else 1]
+    frozen = subprocess.Popen([sys.executable, str(helper), *where], stdout=subprocess.PIPE, text=True)
+    assert frozen.stdout is not None
+    word, ago_s = frozen.stdout.readline().split()
+    assert word == "frozen"
+    return frozen, time.monotonic() - float(ago_s)
+
+
+def contained(name: str) -> tuple[str, str]:
+    """Process and thread of that name, of the agent in the container."""
+    found: list[tuple[int, str, str]] = []
     for status in Path("/proc").glob("[0-9]*/task/[0-9]*/comm"):
-        process, thread = status.parents[2], status.parent.name
+        process, thread = status.parents[2], status.parent
         try:
+            if b"edge_agent" not in (process / "cmdline").read_bytes():
+                continue
+            if "edge-agent.service" not in (process / "cgroup").read_text():
+                continue
             comm = status.read_text().strip()
-            named = {name: comm, "main": name, "engine": "engine" if comm.startswith("python") else ""}[name]
-            is_main = thread == process.name
-            mine = (
-                named == name
-                and is_main == (name == "main")
-                and b"edge_agent" in (process / "cmdline").read_bytes()
-            )
-            contained = mine and (process / "cgroup").read_text().count("edge-agent.service")
+            ticks = sum(map(int, (thread / "stat").read_text().rpartition(")")[2].split()[11:13]))
         except OSError:
             continue
-        if contained:
-            helper = Path(__file__).with_name("freeze.py")
-            frozen = subprocess.Popen(
-                [sys.executable, str(helper), thread], stdout=subprocess.PIPE, text=True
-            )
-            assert frozen.stdout is not None
-            assert frozen.stdout.readline().strip() == "frozen"
-            return frozen
-    raise AssertionError(f"no thread {name} in a contained agent")
+        if thread.name == process.name:
+            comm = "main"
+        elif comm.startswith("python"):
+            comm = "engine"
+        if comm == name:
+            found.append((ticks, process.name, thread.name))
+    assert found, f"no thread {name} in a contained agent"
+    return max(found)[1:]
 
 
 @pytest.mark.slow
