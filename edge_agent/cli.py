@@ -21,6 +21,7 @@ _VERBS = (
     "devices",
     "transcribe",
     "listen",
+    "page",
     "models",
     "engines",
     "health",

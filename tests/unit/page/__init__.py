@@ -1,0 +1,1 @@
+"""The fleet page: its files and their server."""
