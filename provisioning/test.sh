@@ -6,6 +6,7 @@
 #   ./provisioning/test.sh systemd     the service and its package under a real systemd: hangs, kills, lost
 #                                      microphones, full disks, heat, overload, installation, cost; as root, half
 #                                      an hour; writes tests/systemd/RESULTS.md and tests/benchmarks/RESULTS.md
+#   ./provisioning/test.sh browser     the fleet page in Chromium without a screen; writes tests/browser/RESULTS.md
 #   ./provisioning/test.sh peers       comparisons with other software
 #   ./provisioning/test.sh PYTEST-ARGUMENTS...
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
@@ -44,7 +45,17 @@ prepare_long_suite() {
     fi
 }
 
-set_up cpu,alsa,bench,dev 1 whisper-base whisper-tiny.en
+# The browser and its driver, by Debian's names.
+prepare_browser() {
+    local packages=()
+    command -v chromium >/dev/null 2>&1 || packages+=(chromium)
+    command -v chromedriver >/dev/null 2>&1 || packages+=(chromium-driver)
+    install_packages "${packages[@]}"
+}
+
+extras=cpu,alsa,bench,dev
+[ "${1:-}" != browser ] || extras+=,browser
+set_up "$extras" 1 whisper-base whisper-tiny.en
 cd "$repository"
 PATH="$venv/bin:$PATH"
 case "${1:-}" in
@@ -53,6 +64,12 @@ case "${1:-}" in
         shift
         prepare_long_suite
         exec pytest -m "$mark" "$@"
+        ;;
+    browser)
+        shift
+        prepare_browser
+        export EDGE_AGENT_RECORD=1
+        exec pytest -m browser tests/browser "$@"
         ;;
     systemd)
         shift
