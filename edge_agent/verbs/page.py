@@ -26,8 +26,8 @@ few static files; the browser itself speaks MQTT 5 to the broker, by websockets.
   /?device=ID&caption=1&size=1.5 half as large again
 
 The page reads. Only after its switch "Read only" was turned do buttons appear that mute a device or make it
-test itself, and the broker decides whether the login may. Name and password are asked for by the page when
-the broker wants them; they are never stored here. Kiosks without a keyboard log in by a client certificate.
+test itself, and the broker decides whether the login may. The page asks for name and password when the broker
+wants them, and keeps them in the browser's tab. Kiosks without a keyboard log in by a client certificate.
 
 The broker needs a listener for websockets (mosquitto: `listener 9001` and `protocol websockets`; with TLS:
 provisioning/mosquitto). Without --broker its address is taken from mqtt.url: ws://HOST:9001, or for mqtts://

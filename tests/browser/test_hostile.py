@@ -91,7 +91,7 @@ def test_sixty_four_kilobytes_of_text_break_nothing(stage: Stage) -> None:
     for text in ("x" * 65_536, "字" * 21_845, "😀" * 16_384, "word " * 13_107):
         stage.pub.say("a", "transcript/final", words(text, stable=""), qos=1)
     stage.pub.say("a", "transcript/final", words("The end."), qos=1)
-    # mosquitto 2.0.11 needs ten seconds for this much over websockets: 25 kB a second beyond the first 8 kB.
+    # mosquitto 2.0.11 sends long messages slowly over websockets: these take seconds.
     stage.until("return [...document.querySelectorAll('#roll p')].at(-1)?.textContent === 'The end.'", 60)
     assert stage.js("return document.querySelectorAll('#roll p').length") == 5
     lengths = stage.js("return [...document.querySelectorAll('#roll p')].map((p) => p.textContent.length)")
