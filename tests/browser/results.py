@@ -12,6 +12,7 @@ PROMISES = {
     "captions": "95 of 100 captions are on the screen 100 ms after they were published",
     "restart": "captions go on by themselves after the broker's restart",
     "silence": "a broker that hangs, or a cut cable, is told within half a minute",
+    "memory": "a caption screen needs no more memory with time",
     "frames": "1,000 devices stay smooth: half of the frames on time, none longer than 100 ms",
     "agent": "a real agent's words are seen, its answers too",
 }

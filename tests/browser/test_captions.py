@@ -138,6 +138,43 @@ def test_what_stands_on_the_screen_is_bounded(stage: Stage) -> None:
     )
 
 
+def test_a_screen_that_hangs_on_the_wall_for_weeks_needs_no_more_memory(stage: Stage) -> None:
+    """Twenty thousand utterances, as a busy counter has in two weeks: the heap stays as it was after the first."""
+
+    def heap_mb() -> float:
+        stage.driver.execute_cdp_cmd("HeapProfiler.collectGarbage", {})
+        return stage.driver.execute_cdp_cmd("Runtime.getHeapUsage", {})["usedSize"] / 1e6
+
+    def speak(count: int) -> None:
+        for n in range(count):
+            body = words("They saw each other for the first time in Boston.")
+            stage.pub.say(
+                "a", "transcript/partial", body | {"kind": "partial", "stable": "They saw", "tail": " each"}
+            )
+            stage.pub.say("a", "transcript/final", body, qos=1)
+            if n % 100 == 99:
+                stage.pub.settle()
+        stage.pub.say("a", "transcript/final", words(f"That was {count}."), qos=1)
+        stage.until(
+            "return [...document.querySelectorAll('#roll p')].at(-1)?.textContent === arguments[0]",
+            60,
+            f"That was {count}.",
+        )
+
+    stage.open("?device=a&caption=1")
+    speak(2_000)
+    before = heap_mb()
+    speak(20_000)
+    after = heap_mb()
+    record(
+        "memory",
+        "Memory of a caption screen",
+        {"heap after 2,000 finals": f"{before:.1f} MB", "after 22,000": f"{after:.1f} MB"},
+    )
+    assert after - before < 1.0
+    assert len(captions(stage)) == 30
+
+
 def test_a_broker_that_dies_is_told_and_captions_go_on(stage: Stage) -> None:
     """kill -9 and a new start: a banner, the old lines stay, and the next words appear by themselves."""
     stage.open("?device=a&caption=1")

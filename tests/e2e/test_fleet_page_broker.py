@@ -23,7 +23,7 @@ NOT_AUTHORISED = 135
 class PageBroker(FleetBroker):
     """The shipped files with their block for browsers uncommented, as the README says."""
 
-    def __init__(self, certificates: Path, folder: Path) -> None:
+    def __init__(self, certificates: Path, folder: Path, *, kiosk: bool = False) -> None:
         super().__init__(certificates, folder)
         self.web_port = _free_port()
         logins = certificates / "viewers"
@@ -33,7 +33,13 @@ class PageBroker(FleetBroker):
                 ["mosquitto_passwd", "-b", str(logins), name, f"{name}!"], check=True, capture_output=True
             )
         config, acl = folder / "mosquitto.conf", certificates / "acl"
-        text = uncommented(config.read_text(), "#password_file", "# Kiosks without")
+        if kiosk:
+            text = uncommented(config.read_text(), "#listener 8884", "# Kiosks without")
+            text = re.sub(
+                r"^#(require_certificate|use_identity_as_username)", r"\1", text, flags=re.MULTILINE
+            )
+        else:
+            text = uncommented(config.read_text(), "#password_file", "# Kiosks without")
         config.write_text(text.replace("listener 8884", f"listener {self.web_port}"))
         acl.write_text(uncommented(acl.read_text(), "#user viewer-lobby", "# For the bridges"))
 
@@ -45,9 +51,9 @@ def uncommented(text: str, begin: str, end: str) -> str:
 
 
 class Browser(Client):
-    """Somebody with a password, over websockets."""
+    """Somebody with a password, or a certificate instead, over websockets."""
 
-    def __init__(self, broker: PageBroker, name: str, password: str) -> None:
+    def __init__(self, broker: PageBroker, name: str, password: str | None) -> None:
         self.heard, self.refused, self.granted = [], {}, []
         self.connected, self.gone = threading.Event(), threading.Event()
         self.said: list[int] = []
@@ -58,8 +64,12 @@ class Browser(Client):
             transport="websockets",
             reconnect_on_failure=False,
         )
-        client.tls_set_context(ssl.create_default_context(cafile=str(broker.certificates / "ca.crt")))
-        client.username_pw_set(name, password)
+        context = ssl.create_default_context(cafile=str(broker.certificates / "ca.crt"))
+        if password is None:
+            context.load_cert_chain(broker.certificates / f"{name}.crt", broker.certificates / f"{name}.key")
+        else:
+            client.username_pw_set(name, password)
+        client.tls_set_context(context)
         client.on_connect = self._on_connect
         client.on_publish = lambda _c, _u, mid, reason, _p: self.refused.update({mid: reason.value})
         client.on_subscribe = lambda _c, _u, _m, reasons, _p: self.granted.append(reasons[0].value)
@@ -79,7 +89,7 @@ class Browser(Client):
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("certificates")
-    make_certs(folder, "localhost,127.0.0.1", "dev", "fleet")
+    make_certs(folder, "localhost,127.0.0.1", "dev", "fleet", "viewer-lobby")
     return folder
 
 
@@ -141,3 +151,20 @@ def test_a_viewer_cannot_throw_out_a_device(broker: PageBroker) -> None:
     with Client(broker, "dev") as device, Browser(broker, "viewer-lobby", "viewer-lobby!"):
         assert not device.gone.wait(1)
         assert device.publish("edge/dev/up/status", b"{}") in (0, 16)
+
+
+def test_a_kiosk_comes_in_by_its_certificate(certificates: Path, tmp_path: Path) -> None:
+    """The two last lines of the block, and no passwords: nobody else comes in."""
+    kiosk = PageBroker(certificates, tmp_path, kiosk=True)
+    kiosk.start()
+    try:
+        wait_until(lambda: _answers(kiosk.web_port), 10)
+        with Browser(kiosk, "viewer-lobby", None) as viewer, Client(kiosk, "dev") as device:
+            viewer.subscribe("edge/+/up/#")
+            device.publish("edge/dev/up/status", b"{}")
+            wait_until(lambda: viewer.heard == ["edge/dev/up/status"], 10)
+            assert viewer.publish("edge/dev/down/command") == NOT_AUTHORISED
+        with pytest.raises((ssl.SSLError, OSError, paho.WebsocketConnectionError)):
+            Browser(kiosk, "viewer-lobby", "viewer-lobby!")
+    finally:
+        kiosk.end()
