@@ -22,7 +22,7 @@ from edge_agent.callbacks import callbacks
 from edge_agent.clock import Clock, uuid7
 from edge_agent.config import Config
 from edge_agent.control import Control
-from edge_agent.describe import info_facts, name_threads
+from edge_agent.describe import info_facts, name_threads, sound_gauges
 from edge_agent.events import Events
 from edge_agent.files import write_atomically
 from edge_agent.hands import Hands
@@ -57,7 +57,6 @@ from edge_agent.watched import watched
 _log = logging.getLogger(__name__)
 
 _TRIM_INTERVAL_S = 5.0
-_HEALTH_INTERVAL_S = 60.0
 _REPORT_INTERVAL_S = 5.0
 _SILENT_MICROPHONE_S = 30.0
 _LOOK_S = 0.2
@@ -114,6 +113,7 @@ class Agent:
         asked = (topics.command, topics.desired, *spoken.filters)
         aside = Aside(asked, ring=self._bell.set, make_posts=spoken.posts)
         self._aside = aside
+        self._health_interval_ns = int(config.mqtt.health_interval_s * 1e9)
         self._events = Events(aside, topics.event, clock, wanted=config.mqtt.events)
         self.courier = Courier(
             mqtt_settings(config),
@@ -243,7 +243,7 @@ class Agent:
             self._next_trim_ns = now_ns + int(_TRIM_INTERVAL_S * 1e9)
             memory.give_back()
         if now_ns >= self._next_health_ns:
-            self._next_health_ns = now_ns + int(_HEALTH_INTERVAL_S * 1e9)
+            self._next_health_ns = now_ns + self._health_interval_ns
             self.courier.set_health(self.health())
         if self._report_path is not None and now_ns >= self._next_report_ns:
             self._next_report_ns = now_ns + int(_REPORT_INTERVAL_S * 1e9)
@@ -309,24 +309,15 @@ class Agent:
 
     def health(self) -> dict[str, object]:
         """The gauges of `up/health`."""
-        scribe, cutter = self.scribe.statistics(), self.cutter.statistics()
-        level, store = self.cutter.level(0), self.outbox.stats()
         return {
             "uptime_s": round((self._clock.monotonic_ns() - self._started_ns) / 1e9),
             "rss_mb": round(memory.rss_bytes() / 1e6, 1),
-            "audio": {
-                "heard_s": round(cutter.heard_s, 1),
-                "gap_s": round(cutter.gap_s, 3),
-                "peak_dbfs": round(level.peak_dbfs, 1),
-                "rms_dbfs": round(level.rms_dbfs, 1),
-                "silent_s": round(level.zero_run_s, 1),
-                "listening": self.cutter.listening,
-            },
-            "recognition": msgspec.to_builtins(scribe),
+            "audio": sound_gauges(self.cutter),
+            "recognition": msgspec.to_builtins(self.scribe.statistics()),
             "drafts": msgspec.to_builtins(getattr(self._recogniser.engine, "draft_statistics", ())),
             "ears": msgspec.to_builtins(self.ears.statistics()),
             "load": {"step": self.relief.step, **msgspec.to_builtins(self.relief.machine)},
-            "outbox": msgspec.to_builtins(store),
+            "outbox": msgspec.to_builtins(self.outbox.stats()),
             "courier": msgspec.to_builtins(self.courier.statistics()),
             "messages": msgspec.to_builtins(self._aside.statistics()),
         }

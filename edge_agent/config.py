@@ -100,6 +100,8 @@ class MqttSection(Value, frozen=True):
     password_file: str = ""
     events: bool = False
     """Tell speech_start, speech_end and the like on up/event."""
+    health_interval_s: Annotated[float, Meta(ge=0.5, le=60)] = 60
+    """Gauges on up/health so often; 1 makes the level meter of `listen` live while a microphone is set up."""
 
 
 class OutboxSection(Value, frozen=True):

@@ -10,6 +10,8 @@ from pathlib import Path
 import msgspec
 
 from edge_agent import __version__
+from edge_agent.audio.level import Level
+from edge_agent.audio.several import AllCutters
 from edge_agent.opening import Recogniser
 from edge_agent.types import Device
 
@@ -34,6 +36,26 @@ def _plain(device: Device) -> dict[str, object]:
     facts: dict[str, object] = msgspec.to_builtins(device)
     facts["cpu_flags"] = len(device.cpu_flags)  # hundreds of words; `edge-agent detect` prints them
     return facts
+
+
+def sound_gauges(cutter: AllCutters) -> dict[str, object]:
+    """`audio` of `up/health`: of the first stream, then of each."""
+    cut, levels = cutter.statistics(), [_level(cutter.level(channel)) for channel in cutter.channels]
+    return {
+        "heard_s": round(cut.heard_s, 1),
+        "gap_s": round(cut.gap_s, 3),
+        **levels[0],
+        "listening": cutter.listening,
+        "channels": levels,
+    }
+
+
+def _level(level: Level) -> dict[str, object]:
+    return {
+        "peak_dbfs": round(level.peak_dbfs, 1),
+        "rms_dbfs": round(level.rms_dbfs, 1),
+        "silent_s": round(level.zero_run_s, 1),
+    }
 
 
 def name_threads() -> None:

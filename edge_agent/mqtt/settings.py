@@ -25,6 +25,8 @@ class MqttSettings(Value, frozen=True):
     """First line is the password; read at each connection, so that it can be changed in place."""
     events: bool = False
     """Tell speech_start, speech_end and the like on up/event."""
+    health_interval_s: float = 60
+    """Gauges on up/health so often; 1 makes the level meter of `listen` live while a microphone is set up."""
     keepalive_s: int = 28
     """A broker waits one and a half of it and looks once a second: `offline` 45 s after a cable broke."""
     connect_timeout_s: float = 10.0

@@ -7,26 +7,36 @@ import os
 import random
 import signal
 import threading
+import time
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from edge_agent.errors import BrokerUnreachable
-from edge_agent.verbs.common import Subparsers, add_config, config_path, say, verb
+from edge_agent.verbs.common import Subparsers, add_config, config_path, verb
 
 if TYPE_CHECKING:
     from edge_agent.mqtt.client import Connection
     from edge_agent.mqtt.settings import MqttSettings
     from edge_agent.verbs.listen_view import View
 
-_ROUND_S = 0.5
-
 _DESCRIPTION = """\
-Subscribe to transcripts, gaps and presence, and show them until interrupted: live on a terminal (partials
-change in place, finals stay), one line per message otherwise. The broker is the one of the configuration, or
-the one named here. When it goes away, listening goes on once it is back.
+Subscribe to transcripts, gaps and presence, and show them until interrupted.
 
-With --json, every message is one line {"topic": ..., "payload": {...}}. With --validate, every message is
-held against the published JSON Schema, and the exit code is 1 when one did not fit.
+On a terminal the view is live. Finals, gaps and changes of state stay, a line each. Below them change in
+place: each device's state and level, and what is being said: words that will not change are bright, the tail
+that still may is dim (without colour: in [brackets]). Levels are as old as the device's last gauges, a minute
+at most, or mqtt.health_interval_s in its configuration. Times are UTC. Where there are more devices than fit,
+those that spoke last are shown. A message that comes twice is shown once; one that comes after later ones is
+marked as late or replayed. NO_COLOR, TERM=dumb and the locale C are respected.
+
+Into a file or pipe goes one line per final, gap and change of state.
+
+With --json, every message is one line {"topic": ..., "payload": {...}}. With --raw, it is the topic, a space
+and the payload, byte for byte into a pipe; on a terminal what it would obey is escaped. With --validate,
+every message is held against the published JSON Schema, and the exit code is 1 when one did not fit.
+
+The broker is the one of the configuration, or the one named here. When it goes away, listening goes on once
+it is back. Ctrl-C ends; a second one does not wait for a connection that is being made.
 """
 
 
@@ -80,37 +90,50 @@ def run(arguments: argparse.Namespace) -> int:
         prefix=settings.prefix,
         form="json" if arguments.json else "raw" if arguments.raw else "text",
         validate=arguments.validate,
+        where=settings.url,
+        quiet=arguments.quiet,
     )
     stop = threading.Event()
     _stop_on_signals(stop)
+    connection = _open(settings, arguments.device)  # the first failure ends the command
     with view:
-        _listen(settings, arguments.device, view, stop, quiet=arguments.quiet)
+        _listen(connection, settings, arguments.device, view, stop)
     return 1 if view.invalid else 0
 
 
-def _listen(settings: MqttSettings, device: str, view: View, stop: threading.Event, *, quiet: bool) -> None:
-    from edge_agent.mqtt.backoff import delay_s
-
-    connection = _open(settings, device)  # the first failure ends the command; later ones are waited out
-    failures = 0
-    while True:
+def _listen(
+    opened: Connection, settings: MqttSettings, device: str, view: View, stop: threading.Event
+) -> None:
+    connection: Connection | None = opened
+    while connection is not None:
         cause = _receive(connection, view, stop)
         if cause is None:
             connection.disconnect()
             return
-        if not quiet:
-            say(f"edge-agent: {cause}; connecting again")
-        while not stop.is_set():
-            failures += 1
-            stop.wait(delay_s(failures, refused=False, jitter=random.random()))  # noqa: S311 - spreads load only
-            try:
-                connection = _open(settings, device)
-            except BrokerUnreachable:
-                continue
-            failures = 0
-            break
-        else:
-            return
+        view.lost(cause)
+        connection = _open_again(settings, device, view, stop)
+
+
+def _open_again(settings: MqttSettings, device: str, view: View, stop: threading.Event) -> Connection | None:
+    """Later failures are waited out; None when told to stop."""
+    from edge_agent.mqtt.backoff import delay_s
+
+    failures = 0
+    while not stop.is_set():
+        failures += 1
+        again_s = time.monotonic() + delay_s(failures, refused=False, jitter=random.random())  # noqa: S311 - spreads load only
+        while (left_s := again_s - time.monotonic()) > 0 and not stop.is_set():
+            view.tick()
+            stop.wait(min(left_s, view.round_s))
+        if stop.is_set():
+            return None
+        try:
+            connection = _open(settings, device)
+        except BrokerUnreachable:
+            continue
+        view.back()
+        return connection
+    return None
 
 
 def _open(settings: MqttSettings, device: str) -> Connection:
@@ -132,16 +155,19 @@ def _receive(connection: Connection, view: View, stop: threading.Event) -> str |
     from edge_agent.mqtt.client import Lost, Message
 
     while not stop.is_set():
-        for event in connection.service(_ROUND_S):
+        for event in connection.service(view.round_s):
             if isinstance(event, Message):
-                view.message(event.topic, event.payload)
+                view.message(event.topic, event.payload, retained=event.retain)
             elif isinstance(event, Lost):
                 return event.cause
+        view.tick()
     return None
 
 
 def _stop_on_signals(stop: threading.Event) -> None:
     def on_signal(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
         stop.set()
 
     if threading.current_thread() is threading.main_thread():

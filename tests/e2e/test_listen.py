@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -116,36 +114,6 @@ def test_raw_lines_of_one_device(broker: PrivateBroker, listening: Listening) ->
     wait_until(lambda: "connecting again" in listening.errors, 5)
     wait_until(lambda: len(listening.lines) == 2, 10, "the retained status again after the reconnect")
     assert set(listening.lines) == {f"edge/ready/up/status {STATUS}"}
-
-
-def test_on_a_terminal_partials_change_in_place(broker: PrivateBroker) -> None:
-    """The live view shows the partial, then the final that replaces it."""
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [*COMMAND, "listen", "--url", broker.url], stdout=theirs, stdin=theirs, stderr=theirs,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
-    ) as process:  # fmt: skip
-        os.close(theirs)
-        os.set_blocking(ours, False)
-        seen = ""
-
-        def shows(text: str) -> bool:
-            nonlocal seen
-            with contextlib.suppress(BlockingIOError):
-                seen += os.read(ours, 65536).decode(errors="replace")
-            return text in seen
-
-        send(broker, "edge/dev/up/status", STATUS, retain=True)
-        wait_until(lambda: shows("dev is online"), 15)
-        partial = {"kind": "partial", "channel": 0, "stable": "turn on", "tail": " the train"}
-        send(broker, "edge/dev/up/transcript/partial", json.dumps(partial))
-        wait_until(lambda: shows("the train"), 5)
-        send(broker, "edge/dev/up/transcript/final", FINAL)
-        wait_until(lambda: shows("turn on the crane (493 ms)"), 5)
-        process.send_signal(signal.SIGINT)
-        wait_until(lambda: shows("\x1b[?25h") or process.poll() is not None, 5)
-        assert process.wait(10) == 0
-    os.close(ours)
 
 
 class TestNoBroker:
