@@ -302,6 +302,11 @@ class Database:
             last_seq=self._meta("last_seq"),
         )
 
+    def gaps(self) -> int:
+        """Gaps among all rows."""
+        with _translated():
+            return self._one("SELECT count(*) FROM rows WHERE kind = 'gap'")
+
     def has_delivered_before(self, utc_ms: int) -> bool:
         """Is there a row that was delivered before that time."""
         query = "SELECT 1 FROM rows WHERE state = 'delivered' AND delivered_utc_ms < ? LIMIT 1"

@@ -21,10 +21,21 @@ class Glyphs(Value, frozen=True):
     rule: str
     ellipsis: str
     dot: str
+    arrow: str
 
 
 UNICODE = Glyphs(
-    good="✓", warn="!", bad="✗", speaking="▸", full="█", empty="·", peak="│", rule="─", ellipsis="…", dot="·"
+    good="✓",
+    warn="!",
+    bad="✗",
+    speaking="▸",
+    full="█",
+    empty="·",
+    peak="│",
+    rule="─",
+    ellipsis="…",
+    dot="·",
+    arrow="→",
 )
 ASCII = Glyphs(
     good="+",
@@ -37,6 +48,7 @@ ASCII = Glyphs(
     rule="-",
     ellipsis="...",
     dot="-",
+    arrow="->",
 )
 
 

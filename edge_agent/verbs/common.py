@@ -6,11 +6,14 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
+    from edge_agent.screen.spans import Line
+    from edge_agent.screen.terminal import Terminal
+
     Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 else:
     Subparsers = Any
@@ -64,6 +67,14 @@ def print_json(value: object) -> None:
 def print_json_line(value: Mapping[str, object]) -> None:
     """One JSON document on one line of stdout, flushed at once for pipes."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def print_lines(lines: Iterable[Line], terminal: Terminal) -> None:
+    """Styled lines on stdout."""
+    from edge_agent.screen.spans import written
+
+    sys.stdout.write("".join(f"{written(one, terminal)}\n" for one in lines))
     sys.stdout.flush()
 
 

@@ -17,6 +17,7 @@ from edge_agent.verbs.common import (
     config_path,
     models_dir,
     print_json,
+    print_lines,
     runtime_dir,
     state_dir,
     verb,
@@ -27,13 +28,12 @@ if TYPE_CHECKING:
     from edge_agent.config import Config
     from edge_agent.health.checks import AgentReport, CheckResult
 
-_MARKS = {"ok": "well", "warn": "WARN", "fail": "FAIL"}
 _LISTEN_S = 1.0
 
 _DESCRIPTION = """\
 Check this device: the running agent, microphone, level, capture, latency, model, broker, outbox, disk, clock
-and heat. One line each, with the remedy where something is wrong. Ends with 0 when all is well, 3 when
-degraded, 1 when something has failed. `edge-agent doctor` looks deeper.
+and heat. One line each, with the remedy where something is wrong; on a terminal the verdict comes first.
+Ends with 0 when all is well, 3 when degraded, 1 when something has failed. `edge-agent doctor` looks deeper.
 """
 
 
@@ -83,16 +83,18 @@ def quick(config: Config, report: AgentReport | None) -> list[CheckResult]:
 def show(results: list[CheckResult], *, as_json: bool) -> int:
     """Print verdicts; answers the exit code."""
     from edge_agent.health import checks
+    from edge_agent.screen import terminal as terminals
+    from edge_agent.verbs import health_view
 
     code = checks.exit_code(results)
     if as_json:
         print_json({"exit_code": code, "checks": [as_dict(result) for result in results]})
         return code
-    width = max(len(result.name) for result in results)
-    for result in results:
-        sys.stdout.write(f"{_MARKS[result.status]}  {result.name:<{width}} {result.detail}\n")
-        if result.remedy:
-            sys.stdout.write(f"      {'':<{width}} -> {result.remedy}\n")
+    terminal = terminals.look()
+    if terminal.is_tty:
+        print_lines(health_view.pretty(results, terminal), terminal)
+    else:
+        sys.stdout.write("\n".join(health_view.plain(results)) + "\n")
     return code
 
 

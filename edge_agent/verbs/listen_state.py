@@ -10,7 +10,7 @@ import math
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -27,6 +27,9 @@ _PARTIAL_STALE_S = 30.0
 _LEVEL_STALE_S = 180.0
 """Three of the intervals in which gauges are told."""
 _TIME = re.compile(r"(\d{4}-\d{2}-\d{2})T(\d{2}:\d{2}:\d{2})")
+Moment: TypeAlias = tuple[str, str]
+"""Day and time, "2026-11-20" and "13:00:00"; empty and dashes where they are unknown."""
+_UNKNOWN: Moment = ("", "--:--:--")
 _STATES = ("online", "degraded", "muted", "updating", "stopped", "offline")
 
 
@@ -79,7 +82,7 @@ class Device(msgspec.Struct):
     levels: dict[int, Gauge] = msgspec.field(default_factory=dict)
     channels: set[int] = msgspec.field(default_factory=set)
     last_seq: int = 0
-    last_moment: tuple[str, str] = ("", "")
+    last_moment: Moment = ("", "")
     """Of the message with that number."""
     active_s: float = 0.0
     """When it last said or was something; gauges do not count."""
@@ -101,7 +104,9 @@ class ListenState:
         self.lost_at_s = 0.0
         self._ids: OrderedDict[tuple[str, str], None] = OrderedDict()
 
-    def receive(self, topic: str, body: Any, *, retained: bool, now_s: float) -> list[Entry]:
+    def receive(
+        self, topic: str, body: Any, *, retained: bool, now_s: float, now: Moment = _UNKNOWN
+    ) -> list[Entry]:
         """Take one message; answers what is to be told of it.
 
         Args:
@@ -109,6 +114,7 @@ class ListenState:
             body: the decoded payload, of any form.
             retained: the broker had kept it.
             now_s: monotonic.
+            now: day and time, UTC; for what has no time of its own.
         """
         found = parse_topic(self._prefix, topic)
         if found is None or not isinstance(body, dict):
@@ -116,7 +122,7 @@ class ListenState:
         name, kind, suffix = found
         device = self._device(safe(name, _NAME))
         if kind == "status":
-            return self._status(device, body, now_s)
+            return self._status(device, body, now_s, _UNKNOWN if retained else now)
         if kind == "health":
             _take_levels(device, body, retained=retained, now_s=now_s)
         elif suffix == "transcript/partial":
@@ -171,7 +177,8 @@ class ListenState:
             self._ids.popitem(last=False)
         return True
 
-    def _status(self, device: Device, body: Mapping[str, Any], now_s: float) -> list[Entry]:
+    @staticmethod
+    def _status(device: Device, body: Mapping[str, Any], now_s: float, now: Moment) -> list[Entry]:
         state = body.get("state")
         state = state if state in _STATES else safe(str(state), _WORD)
         reasons = _texts(body.get("reasons"))
@@ -182,7 +189,8 @@ class ListenState:
         if state in {"offline", "stopped"}:
             device.partials.clear()
             device.levels.clear()
-        day, time = _moment(body.get("since"))
+        # In the will, `since` is when the lost connection was made; it ended now, or nobody knows when.
+        day, time = now if state == "offline" else _moment(body.get("since"))
         text = f"is {state}{': ' if reasons else ''}{', '.join(reasons)}"
         return [Entry(kind="state", day=day, time=time, who=device.name, text=text, state=state)]
 
@@ -331,7 +339,7 @@ def _number(value: object, *, negative: bool = False) -> float | None:
     return float(value)
 
 
-def _moment(value: object) -> tuple[str, str]:
+def _moment(value: object) -> Moment:
     """Day and time of an RFC 3339 time; a device may send anything."""
     found = _TIME.match(value) if isinstance(value, str) and value.isascii() else None
-    return (found[1], found[2]) if found else ("", "--:--:--")
+    return (found[1], found[2]) if found else _UNKNOWN

@@ -72,8 +72,9 @@ class View:
         elif self._form == "json":
             self._json(topic, body)
         else:
-            now_s = time.monotonic()
-            for entry in self._state.receive(topic, body, retained=retained, now_s=now_s):
+            now = (today(), _now())
+            told = self._state.receive(topic, body, retained=retained, now_s=time.monotonic(), now=now)
+            for entry in told:
                 self.tell(entry)
 
     def tell(self, entry: Entry) -> None:

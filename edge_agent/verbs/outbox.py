@@ -9,11 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_agent.errors import UsageError
-from edge_agent.verbs.common import Subparsers, add_json, print_json, say, state_dir, verb
+from edge_agent.verbs.common import (
+    Subparsers,
+    add_config,
+    add_json,
+    config_path,
+    print_json,
+    print_lines,
+    say,
+    state_dir,
+    verb,
+)
 
 if TYPE_CHECKING:
     from edge_agent.outbox.rows import OutboxStats
     from edge_agent.outbox.store import Outbox
+    from edge_agent.verbs.outbox_view import Limits
 
 _DESCRIPTION = """\
 Transcripts wait in the outbox until the broker has acknowledged them, and stay for replay after that (72
@@ -39,6 +50,7 @@ def add_parser(subparsers: Subparsers) -> None:
         action="store_true",
         help="also forget what the broker never got: those transcripts are lost",
     )
+    add_config(status)
     for action in (status, replay, purge):
         action.add_argument(
             "--path", type=Path, metavar="FILE", help="outbox (default: of this machine's agent)"
@@ -55,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not path.exists():
         return _nothing(path, as_json=arguments.json)
     if arguments.action == "status":
-        return _status(look(path, clock=SystemClock()), path, as_json=arguments.json)
+        return _status(look(path, clock=SystemClock()), path, arguments)
     since_ms = _time(arguments.since) if arguments.action == "replay" and arguments.since else None
     outbox = _open(path)
     try:
@@ -89,32 +101,36 @@ def _nothing(path: Path, *, as_json: bool) -> int:
     return 0
 
 
-def _status(stats: OutboxStats, path: Path, *, as_json: bool) -> int:
+def _status(stats: OutboxStats, path: Path, arguments: argparse.Namespace) -> int:
     import msgspec
 
-    if as_json:
+    from edge_agent.outbox.kept import gaps
+    from edge_agent.screen import terminal as terminals
+    from edge_agent.verbs import outbox_view
+
+    if arguments.json:
         print_json({"path": str(path), "exists": True, **msgspec.structs.asdict(stats)})
         return 0
-    age = f", the oldest for {_span(stats.oldest_queued_age_s)}" if stats.queued else ""
-    lines = [
-        f"{path} ({stats.size_bytes / 1e6:.1f} MB)",
-        f"waiting    {stats.queued}{age}",
-        f"delivered  {stats.delivered} kept for replay",
-        f"last seq   {stats.last_seq}",
-    ]
-    if stats.set_aside:
-        lines.append(f"set aside  {stats.set_aside} that the broker cannot take")
-    if stats.dropped_over_quota:
-        lines.append(f"dropped    {stats.dropped_over_quota} over the quota")
-    sys.stdout.write("\n".join(lines) + "\n")
+    terminal = terminals.look()
+    if terminal.is_tty:
+        shown = outbox_view.pretty(stats, str(path), gaps(path), _limits(arguments), terminal)
+        print_lines(shown, terminal)
+    else:
+        sys.stdout.write("\n".join(outbox_view.plain(stats, str(path))) + "\n")
     return 0
 
 
-def _span(seconds: float) -> str:
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
+def _limits(arguments: argparse.Namespace) -> Limits | None:
+    """What the configuration allows; a broken one does not keep anyone from looking into the outbox."""
+    from edge_agent import config as configuration
+    from edge_agent.errors import ConfigError
+    from edge_agent.verbs.outbox_view import Limits
+
+    try:
+        section = configuration.load(config_path(arguments.config), arguments.overrides).outbox
+    except ConfigError:
+        return None
+    return Limits(quota_mb=section.quota_mb, keep_delivered_h=section.keep_delivered_h)
 
 
 def _time(text: str) -> int:

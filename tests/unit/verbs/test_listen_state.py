@@ -167,6 +167,16 @@ def test_a_status_told_again_is_no_news() -> None:
     assert said(state, "status", body) == []
 
 
+@pytest.mark.parametrize(("retained", "time"), [(False, "15:00:00"), (True, "--:--:--")])
+def test_offline_is_told_with_the_time_it_is_heard(retained: bool, time: str) -> None:
+    """The will's `since` is when the lost connection was made, which may be days ago."""
+    body = {"state": "offline", "since": "2026-11-20T13:00:00.000Z", "reasons": ["connection lost"]}
+    state = ListenState("edge")
+    now = ("2026-11-22", "15:00:00")
+    [entry] = state.receive("edge/dev/up/status", body, retained=retained, now_s=0.0, now=now)
+    assert plain(entry) == f"{time} dev is offline: connection lost"
+
+
 def test_memory_is_bounded() -> None:
     """Whoever may publish under many names cannot fill ours."""
     state = ListenState("edge")
