@@ -20,6 +20,7 @@ from typing import Any
 from edge_agent import config as configuration
 from edge_agent.app import Agent
 from edge_agent.audio.recording import FileSource
+from edge_agent.bench.report import nearest_rank
 from edge_agent.clock import SystemClock
 from edge_agent.config import Config
 from edge_agent.meaning import endpoint_config, wish_of
@@ -265,7 +266,4 @@ def summary(figures: LiveFigures) -> dict[str, float | int | None]:
 
 def percentile(values: Sequence[float], share: float) -> float | None:
     """Nearest-rank percentile, rounded to a millisecond."""
-    if not values:
-        return None
-    ranked = sorted(values)
-    return round(ranked[min(len(ranked) - 1, int(share * len(ranked)))])
+    return round(nearest_rank(values, share)) if values else None

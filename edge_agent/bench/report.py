@@ -99,7 +99,7 @@ def _times(sides: Sequence[Side]) -> dict[str, float]:
     return {
         "median_s": round(median(seconds), 6),
         "mean_s": round(fmean(seconds), 6),
-        "p95_s": round(_percentile_95(seconds), 6),
+        "p95_s": round(percentile_95(seconds), 6),
         "run_to_run": round(median(side.spread_s / max(side.seconds, 1e-9) for side in sides), 3),
         "cpu_median_s": round(median(side.cpu_s for side in sides), 6),
     }
@@ -127,5 +127,12 @@ def _rate(audio_s: float, seconds: Sequence[float]) -> dict[str, float]:
     }
 
 
-def _percentile_95(values: Sequence[float]) -> float:
+def percentile_95(values: Sequence[float]) -> float:
+    """Between the two nearest ranks; of one value, itself."""
     return quantiles(values, n=20, method="inclusive")[-1] if len(values) > 1 else values[0]
+
+
+def nearest_rank(values: Sequence[float], share: float) -> float:
+    """The value below which the share lies, one of those measured."""
+    ranked = sorted(values)
+    return ranked[min(len(ranked) - 1, int(share * len(ranked)))]

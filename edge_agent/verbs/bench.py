@@ -22,6 +22,7 @@ from edge_agent.opening import Recogniser, Wish, open_recogniser, wanted_model
 from edge_agent.profile.choose import Choice
 from edge_agent.text.segments import said
 from edge_agent.types import SAMPLE_RATE_HZ, PcmFloat
+from edge_agent.verbs import bench_plot
 from edge_agent.verbs.bench_table import print_tables
 from edge_agent.verbs.common import Subparsers, add_json, models_dir, print_json, verb
 from edge_agent.verbs.progress import progress_bar
@@ -45,7 +46,10 @@ the silence window is over; each peer's delay is counted from there, as ours.
 
 Without --live, with --against faster-whisper, both sides decode the same recordings with the same model
 files, in turns, on the same cores. Loading models and reading files is not counted. Without FILES the bundled
-recordings are used; a folder stands for the recordings its manifest.jsonl names."""
+recordings are used; a folder stands for the recordings its manifest.jsonl names.
+
+--plot FILE.svg draws what was measured: the share of recordings, or utterances, that took at most so long,
+medians and ratios beside the peer, error rates where references are known. It opens in any browser."""
 
 _RUNS = {"latency": 3, "throughput": 3, "accuracy": 1}
 
@@ -93,6 +97,12 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         dest="overrides",
         help="with --live: override one configuration key (may be repeated)",
     )
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        metavar="FILE.svg",
+        help="also draw it: distribution of latencies, medians, ratios, error rates",
+    )
     parser.add_argument("--references", type=Path, metavar="FILE", help="a manifest.jsonl kept elsewhere")
     add_recogniser_options(parser)
     add_json(parser)
@@ -100,6 +110,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, then print."""
+    bench_plot.check(args.plot)
     if args.live:
         from edge_agent.verbs import bench_live
 
@@ -124,6 +135,7 @@ def run(args: argparse.Namespace) -> int:
         print_json(result)
     else:
         print_tables(result)
+    bench_plot.write(args.plot, result, quiet=args.quiet)
     return 0
 
 

@@ -18,6 +18,7 @@ from edge_agent.bench.peer import FasterWhisper
 from edge_agent.errors import UsageError
 from edge_agent.opening import choose_profile
 from edge_agent.types import PcmFloat
+from edge_agent.verbs import bench_plot
 from edge_agent.verbs.bench import published
 from edge_agent.verbs.common import models_dir, print_json, say
 from edge_agent.verbs.transcribe import wish_of
@@ -46,11 +47,13 @@ def run(args: argparse.Namespace, files: Sequence[Path]) -> int:
     summary: dict[str, object] = dict(live.summary(figures))
     if peer is not None:
         summary["peer"] = live_peer.summary(peer)
+    told = {"peer_utterances": msgspec.to_builtins(peer.utterances)} if peer is not None else {}
+    result = {"utterances": msgspec.to_builtins(figures.utterances), **told, "summary": summary}
     if args.json:
-        told = {"peer_utterances": msgspec.to_builtins(peer.utterances)} if peer is not None else {}
-        print_json({"utterances": msgspec.to_builtins(figures.utterances), **told, "summary": summary})
+        print_json(result)
     else:
         _print(summary)
+    bench_plot.write(args.plot, result, quiet=args.quiet)
     return 0
 
 

@@ -7,10 +7,12 @@ import json
 import os
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from edge_agent.bench import score
+from edge_agent.bench.figure import written
 from edge_agent.cli import main
 from edge_agent.errors import ModelMissing
 from edge_agent.models.store import ModelStore
@@ -135,3 +137,31 @@ def test_accuracy_without_references_is_refused(capsys: pytest.CaptureFixture[st
     path.write_bytes(GOOD_MORNING.read_bytes())
     assert main(["bench", "accuracy", str(path)]) == 2
     assert "--references" in capsys.readouterr().err
+
+
+def test_plot_of_what_was_measured(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A figure beside the table, with the median that JSON tells too."""
+    path = tmp_path / "latency.svg"
+    found = facts(capsys, "--plot", path, "latency", "--runs", 1, GOOD_MORNING, WEATHER)
+    root = ElementTree.fromstring(path.read_text())
+    told = [one.text or "" for one in root.iter("{http://www.w3.org/2000/svg}text")]
+    median_ms = 1e3 * found["summary"]["ours"]["median_s"]
+    assert any(f"median {written(median_ms)} ms" in line for line in told)
+
+
+def test_plot_of_a_live_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Through the whole agent and a broker."""
+    path = tmp_path / "live.svg"
+    facts(capsys, "latency", "--live", "--plot", path, GOOD_MORNING)
+    root = ElementTree.fromstring(path.read_text())
+    told = [one.text or "" for one in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert "Final after the silence that ends an utterance" in told
+    assert any("(1 utterance" in line for line in told)
+
+
+def test_plot_elsewhere_is_refused_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """In one line."""
+    assert main(["bench", "latency", "--plot", "/nowhere/a.svg", str(GOOD_MORNING)]) == 2
+    err = capsys.readouterr().err
+    assert "there is no directory /nowhere" in err
+    assert len(err.splitlines()) == 1
