@@ -12,7 +12,8 @@ from edge_agent.types import Value
 Side: TypeAlias = Literal["ours", "peer"]
 
 _WIDTH, _MARGIN = 820.0, 32.0
-_LEFT = _MARGIN + 52.0
+_LEFT, _RIGHT = _MARGIN + 52.0, _MARGIN + 30.0
+"""Beside a curve; at its right the name of its last mark has room."""
 _CURVE_HEIGHT = 190.0
 _BAR_HEIGHT, _BAR_GAP, _BAR_LEFT, _BAR_RIGHT = 20.0, 10.0, 250.0, 210.0
 _HEAD = 74.0
@@ -110,7 +111,7 @@ def _draw_curves(drawing: Drawing, panel: Curves, top: float) -> None:
         drawing.path([(_MARGIN, y - 4), (_MARGIN + 30, y - 4)], f"line {series.side}")
         drawing.text(_MARGIN + 40, y, _summary(series, panel))
     plot_top = top + 40 + 20 * len(panel.series) + 12
-    axis = scale([value for one in panel.series for value in one.values], _WIDTH - _LEFT - _MARGIN)
+    axis = scale([value for one in panel.series for value in one.values], _WIDTH - _LEFT - _RIGHT)
     _draw_axes(drawing, panel, axis, plot_top)
     for series in panel.series:
         _draw_curve(drawing, series, axis, plot_top)
@@ -120,15 +121,15 @@ def _draw_axes(drawing: Drawing, panel: Curves, axis: Scale, top: float) -> None
     bottom = top + _CURVE_HEIGHT
     for share in (0.0, 0.25, 0.5, 0.75, 0.95):
         y = bottom - share * _CURVE_HEIGHT
-        drawing.line(_LEFT, y, _WIDTH - _MARGIN, y, "axis" if share == 0 else "grid")
+        drawing.line(_LEFT, y, _WIDTH - _RIGHT, y, "axis" if share == 0 else "grid")
         drawing.text(_LEFT - 8, y + 4, f"{100 * share:.0f} %", "tick", "end")
-    drawing.line(_LEFT, top, _WIDTH - _MARGIN, top, "grid")
+    drawing.line(_LEFT, top, _WIDTH - _RIGHT, top, "grid")
     for value in axis.ticks():
         x = _LEFT + axis.at(value)
         drawing.line(x, top, x, bottom, "grid")
         drawing.text(x, bottom + 18, written(value), "tick", "middle")
     kind = ", logarithmic" if axis.logarithmic else ""
-    drawing.text(_WIDTH - _MARGIN, bottom + 38, f"{panel.unit}{kind}", "tick", "end")
+    drawing.text(_WIDTH - _RIGHT, bottom + 38, f"{panel.unit}{kind}", "tick", "end")
     drawing.text(_LEFT, bottom + 38, f"share of {panel.of} that took at most so long", "tick")
 
 
@@ -145,9 +146,7 @@ def _draw_curve(drawing: Drawing, series: Series, axis: Scale, top: float) -> No
     for share, value, name in ((0.5, series.median, "p50"), (0.95, series.p95, "p95")):
         x, y = _LEFT + axis.at(value), bottom - share * _CURVE_HEIGHT
         drawing.circle(x, y, 4.5, series.side)
-        # Beside the curve's lower right, where it never is.
-        near_end = x > _WIDTH - _MARGIN - 40
-        drawing.text(x - 8 if near_end else x + 8, y + 16, name, "small", "end" if near_end else "start")
+        drawing.text(x + 8, y + 16, name, "small")  # below the curve on its right, where it never is
 
 
 def _draw_bars(drawing: Drawing, panel: Bars, top: float) -> None:
