@@ -27,7 +27,8 @@ place: each device's state and level, and what is being said: words that will no
 that still may is dim (without colour: in [brackets]). Levels are as old as the device's last gauges, a minute
 at most, or mqtt.health_interval_s in its configuration. Times are UTC. Where there are more devices than fit,
 those that spoke last are shown. A message that comes twice is shown once; one that comes after later ones is
-marked as late or replayed. NO_COLOR, TERM=dumb and the locale C are respected.
+marked as late or replayed. NO_COLOR and TERM=dumb are respected. In the locale C all is ASCII, and words in
+other letters are escaped: set LANG=C.UTF-8.
 
 Into a file or pipe goes one line per final, gap and change of state.
 

@@ -11,6 +11,8 @@ from edge_agent.screen.terminal import Terminal
 from edge_agent.verbs.listen_state import Device, Entry, Gauge, ListenState, Partial
 
 _PARTIAL_LINES = 3
+_INDENT = 9
+"""The text of an entry hangs below itself, not below the time."""
 _FRESH_LEVEL_S = 5.0
 """Younger than this, a level is of now; older, its age is shown."""
 _CLIPPED_DBFS, _QUIET_DBFS = -1.0, -60.0
@@ -41,18 +43,23 @@ def entry_lines(entry: Entry, terminal: Terminal, today: str) -> list[Line]:
     signs = glyphs(unicode=terminal.unicode)
     date = f"{entry.day} " if entry.day and entry.day != today else ""
     head = line(Span(text=f"{date}{entry.time} ", style="dim"), Span(text=entry.who, style="who"))
-    facts = f" ({', '.join(entry.facts)})" if entry.facts else ""
     if entry.kind == "final":
-        body = line(": ", entry.text, Span(text=facts, style="warn" if entry.doubtful else "dim"))
+        body = line(": ", entry.text)
     elif entry.kind == "state":
         style = _state_style(entry.state)
         body = line(" ", Span(text=f"{_state_sign(entry.state, signs)} {entry.text}", style=style))
     else:
         mark = f"{signs.warn} " if entry.kind in {"gap", "link", "note"} else ""
         text = f"[{entry.text}]" if entry.kind == "gap" else entry.text
-        style = _ENTRY_STYLES[entry.kind]
-        body = line(" " if entry.who else "", Span(text=f"{mark}{text}{facts}", style=style))
-    return wrap((*head, *body), terminal.columns - 1, indent=9)
+        body = line(" " if entry.who else "", Span(text=f"{mark}{text}", style=_ENTRY_STYLES[entry.kind]))
+    lines = wrap((*head, *body), terminal.columns - 1, indent=_INDENT)
+    if not entry.facts:
+        return lines
+    facts = line(Span(text=f"({', '.join(entry.facts)})", style="warn" if entry.doubtful else "dim"))
+    if line_width(lines[-1]) + 1 + line_width(facts) < terminal.columns:
+        return [*lines[:-1], (*lines[-1], *line(" "), *facts)]
+    below = wrap((*line(" " * _INDENT), *facts), terminal.columns - 1, indent=_INDENT)  # not torn apart
+    return [*lines, *below]
 
 
 def region(state: ListenState, terminal: Terminal, now_s: float, where: str) -> list[Line]:
@@ -76,6 +83,9 @@ def region(state: ListenState, terminal: Terminal, now_s: float, where: str) -> 
 
 def _devices(state: ListenState, terminal: Terminal, now_s: float, room: int) -> list[Line]:
     """The most recently active devices that fit, by name, and how many there are beside them."""
+    if not state.devices:
+        waiting = f"nothing heard yet below {state.prefix}/"
+        return [(Span(text=clip(waiting, terminal.columns - 1, "..."), style="dim"),)]
     ranked = sorted(state.devices.values(), key=lambda one: (bool(one.partials), one.active_s), reverse=True)
     blocks: list[tuple[str, list[Line]]] = []
     for device in ranked:

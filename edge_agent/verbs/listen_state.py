@@ -96,7 +96,7 @@ class ListenState:
     """
 
     def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
+        self.prefix = prefix
         self.devices: OrderedDict[str, Device] = OrderedDict()
         self.finals = self.gaps = self.repeated = 0
         self.lost: str | None = None
@@ -116,7 +116,7 @@ class ListenState:
             now_s: monotonic.
             now: day and time, UTC; for what has no time of its own.
         """
-        found = parse_topic(self._prefix, topic)
+        found = parse_topic(self.prefix, topic)
         if found is None or not isinstance(body, dict):
             return []
         name, kind, suffix = found
