@@ -22,8 +22,15 @@ LONGEST = 4000
 """Characters of one text that are shown: some minutes of speech."""
 
 
-def safe(text: str, longest: int = LONGEST) -> str:
-    """The text in one line, with an escape for all that a terminal would obey instead of show."""
+def safe(text: str, longest: int = LONGEST, *, charset: str = "utf-8") -> str:
+    """The text in one line, with an escape for all that a terminal would obey instead of show.
+
+    Args:
+        text: from anywhere.
+        longest: characters that are kept.
+        charset: of the terminal; what it lacks is escaped too.
+    """
+    text = encodable(text, charset) if charset != "utf-8" else text
     cut = len(text) > longest
     text = text[:longest]
     if not (text.isascii() and text.isprintable()):

@@ -86,7 +86,13 @@ def wrap(spans: Line, cells: int, *, indent: int = 0) -> list[Line]:
     """
     cells = max(2, cells)
     indent = max(0, min(indent, cells - 2))
-    atoms = [(cluster, span.style) for span in spans for cluster in _clusters(span.text)]
+    atoms = [
+        (piece, span.style)
+        for span in spans
+        for cluster in _clusters(span.text)
+        # What is joined stays together, unless it is wider than a line.
+        for piece in ((cluster,) if width(cluster) <= cells - indent else cluster)
+    ]
     lines: list[Line] = []
     while atoms:
         room = cells - (indent if lines else 0)

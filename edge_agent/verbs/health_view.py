@@ -40,9 +40,12 @@ def pretty(results: Sequence[CheckResult], terminal: Terminal) -> list[Line]:
             Span(text=f"{sign(result.status, signs)} {_WORDS[result.status]}", style=style),
             Span(text=f"  {result.name:<{names}}  ", style="bold"),
         )
-        lines += wrap((*head, *line(safe(result.detail))), columns, indent=indent)
+        lines += wrap((*head, *line(safe(result.detail, charset=terminal.charset))), columns, indent=indent)
         if result.remedy:
-            remedy = line(" " * indent, Span(text=f"{signs.arrow} {safe(result.remedy)}", style="who"))
+            remedy = line(
+                " " * indent,
+                Span(text=f"{signs.arrow} {safe(result.remedy, charset=terminal.charset)}", style="who"),
+            )
             lines += wrap(remedy, columns, indent=indent + 2)
     return lines
 

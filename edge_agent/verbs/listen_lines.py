@@ -172,9 +172,9 @@ def _level(gauge: Gauge, terminal: Terminal, now_s: float) -> Line:
     signs = glyphs(unicode=terminal.unicode)
     narrow = terminal.columns < _NARROW
     meter = level_meter(gauge.rms_dbfs, gauge.peak_dbfs, 8 if narrow else 16, signs)
-    told = f" {gauge.rms_dbfs:.0f} dBFS"
+    told = f" {round(gauge.rms_dbfs)} dBFS"
     if not narrow:
-        told += f", peak {gauge.peak_dbfs:.0f}"
+        told += f", peak {round(gauge.peak_dbfs)}"
     note = ""
     if gauge.peak_dbfs > _CLIPPED_DBFS:
         note = " clipped"

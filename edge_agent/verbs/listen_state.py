@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from edge_agent.mqtt.wire import parse_topic
-from edge_agent.screen.safe import safe
+from edge_agent.screen.safe import encodable, safe
 from edge_agent.types import Value
 
 _MOST_DEVICES = 1000
@@ -49,6 +49,8 @@ class Entry(Value, frozen=True):
     """In brackets behind the text: latency, confidence, flags, "late"."""
     doubtful: bool = False
     """The recogniser is not sure of it."""
+    news: bool = True
+    """False: it was so before we came."""
 
 
 class Partial(Value, frozen=True):
@@ -93,10 +95,11 @@ class ListenState:
 
     Args:
         prefix: of the topics.
+        charset: what the terminal lacks of it is escaped here, before anyone counts cells.
     """
 
-    def __init__(self, prefix: str) -> None:
-        self.prefix = prefix
+    def __init__(self, prefix: str, charset: str = "utf-8") -> None:
+        self.prefix, self._charset = prefix, charset
         self.devices: OrderedDict[str, Device] = OrderedDict()
         self.finals = self.gaps = self.repeated = 0
         self.lost: str | None = None
@@ -120,9 +123,10 @@ class ListenState:
         if found is None or not isinstance(body, dict):
             return []
         name, kind, suffix = found
-        device = self._device(safe(name, _NAME))
+        body = _in_charset(body, self._charset)
+        device = self._device(safe(name, _NAME, charset=self._charset))
         if kind == "status":
-            return self._status(device, body, now_s, _UNKNOWN if retained else now)
+            return self._status(device, body, now_s, _UNKNOWN if retained else now, retained=retained)
         if kind == "health":
             _take_levels(device, body, retained=retained, now_s=now_s)
         elif suffix == "transcript/partial":
@@ -178,13 +182,16 @@ class ListenState:
         return True
 
     @staticmethod
-    def _status(device: Device, body: Mapping[str, Any], now_s: float, now: Moment) -> list[Entry]:
+    def _status(
+        device: Device, body: Mapping[str, Any], now_s: float, now: Moment, *, retained: bool
+    ) -> list[Entry]:
         state = body.get("state")
         state = state if state in _STATES else safe(str(state), _WORD)
         reasons = _texts(body.get("reasons"))
         since = f"{_text(body, 'since', _WORD)} {_text(body, 'boot_id', _WORD)}"
         if (state, reasons, since) == (device.state, device.reasons, device.since):
             return []  # told again after a reconnect
+        news = bool(device.state) or not retained
         device.state, device.reasons, device.since, device.active_s = state, reasons, since, now_s
         if state in {"offline", "stopped"}:
             device.partials.clear()
@@ -192,7 +199,7 @@ class ListenState:
         # In the will, `since` is when the lost connection was made; it ended now, or nobody knows when.
         day, time = now if state == "offline" else _moment(body.get("since"))
         text = f"is {state}{': ' if reasons else ''}{', '.join(reasons)}"
-        return [Entry(kind="state", day=day, time=time, who=device.name, text=text, state=state)]
+        return [Entry(kind="state", day=day, time=time, who=device.name, text=text, state=state, news=news)]
 
     def _partial(self, device: Device, body: Mapping[str, Any], now_s: float) -> None:
         channel, key = _channel(body), _text(body, "id", _NAME)
@@ -273,6 +280,19 @@ class ListenState:
             return "late or replayed"
         device.last_seq, device.last_moment = seq, moment
         return ""
+
+
+def _in_charset(value: Any, charset: str, depth: int = 2) -> Any:
+    """The body with its texts in the terminal's character set, as deep as they are shown from."""
+    if charset == "utf-8":
+        return value
+    if isinstance(value, str):
+        return encodable(value, charset)
+    if depth and isinstance(value, list):
+        return [_in_charset(one, charset, depth - 1) for one in value]
+    if depth and isinstance(value, dict):
+        return {key: _in_charset(one, charset, depth - 1) for key, one in value.items()}
+    return value
 
 
 def _take_levels(device: Device, body: Mapping[str, Any], *, retained: bool, now_s: float) -> None:

@@ -44,7 +44,7 @@ class View:
     def __init__(self, *, prefix: str, form: Form, validate: bool, terminal: Terminal, quiet: bool) -> None:
         self._prefix, self._form, self._validate, self._quiet = prefix, form, validate, quiet
         self._terminal = terminal
-        self._state = ListenState(prefix)
+        self._state = ListenState(prefix, terminal.charset)
         self.invalid = 0
 
     def __enter__(self) -> Self:
@@ -179,7 +179,9 @@ class LiveView(View):
         self._frame()  # a flood of messages must not hold back the picture
 
     def tell(self, entry: Entry) -> None:
-        """Something that stays, above what changes."""
+        """Something that stays, above what changes; how things were before we came, the region shows."""
+        if not entry.news:
+            return
         self._new.append(entry)
         self._entries.append(entry)
         self._dirty = True

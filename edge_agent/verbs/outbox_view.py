@@ -62,7 +62,7 @@ def pretty(stats: OutboxStats, path: str, gaps: int, limits: Limits | None, term
         ("gaps", line(f"{gaps} among what is kept")),
         ("next seq", line(str(stats.last_seq + 1))),
         *((name, line(Span(text=text, style="warn"))) for name, text in _trouble(stats)),
-        ("file", line(Span(text=safe(path), style="dim"))),
+        ("file", line(Span(text=safe(path, charset=terminal.charset), style="dim"))),
     ]
     for name, value in rows:
         row = (*line(Span(text=f"  {name:<10} ", style="bold")), *value)

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from edge_agent.screen.spans import line_width
+from edge_agent.screen.spans import Line, line, line_width, written
 from edge_agent.screen.terminal import Terminal
 from edge_agent.verbs.listen_lines import entry_lines, plain, region
 from edge_agent.verbs.listen_state import Entry, ListenState
@@ -81,24 +82,30 @@ def said(state: ListenState, suffix: str, body: Any, now_s: float = 0.0, device:
     return state.receive(f"edge/{device}/up/{suffix}", body, retained=False, now_s=now_s)
 
 
+def shown_width(one: Line, terminal: Terminal) -> int:
+    """Of what is written, escapes for other character sets included."""
+    plainly = replace(terminal, movable=False)
+    return line_width(line(written(one, plainly).replace("\u200e", "")))
+
+
 @given(MESSAGES, TERMINALS, st.booleans())
 def test_any_payload_is_taken_or_ignored(
     messages: list[tuple[str, str, Any, bool]], terminal: Terminal, lost: bool
 ) -> None:
     """Never an error; lines fit the terminal, and the region leaves room for what is told above it."""
-    state = ListenState("edge")
+    state = ListenState("edge", terminal.charset)
     for now, (device, suffix, body, retained) in enumerate(messages):
         topic = f"edge/{device}/up/{suffix}"
         for entry in state.receive(topic, body, retained=retained, now_s=float(now)):
             assert len(plain(entry).splitlines()) <= 1
             for one in entry_lines(entry, terminal, "2026-11-20"):
-                assert line_width(one) < terminal.columns
+                assert shown_width(one, terminal) < terminal.columns
     if lost:
         state.link_lost("the cable", 100.0)
     state.tick(101.0)
     lines = region(state, terminal, 101.0, "mqtt://broker")
     assert 1 <= len(lines) <= max(1, terminal.rows - 2)
-    assert all(line_width(one) < terminal.columns for one in lines)
+    assert all(shown_width(one, terminal) < terminal.columns for one in lines)
     for one in lines:
         assert all(span.text.isprintable() or "\u200d" in span.text or "\u200c" in span.text for span in one)
 
@@ -175,6 +182,18 @@ def test_offline_is_told_with_the_time_it_is_heard(retained: bool, time: str) ->
     now = ("2026-11-22", "15:00:00")
     [entry] = state.receive("edge/dev/up/status", body, retained=retained, now_s=0.0, now=now)
     assert plain(entry) == f"{time} dev is offline: connection lost"
+
+
+def test_how_things_were_before_we_came_is_no_news() -> None:
+    """But a change while the broker was away is."""
+    state = ListenState("edge")
+
+    def retained(what: str) -> list[bool]:
+        told = state.receive("edge/dev/up/status", {"state": what}, retained=True, now_s=0.0)
+        return [entry.news for entry in told]
+
+    assert retained("online") == [False]
+    assert retained("offline") == [True]
 
 
 def test_memory_is_bounded() -> None:
