@@ -30,7 +30,6 @@ _TIME = re.compile(r"(\d{4}-\d{2}-\d{2})T(\d{2}:\d{2}:\d{2})")
 Moment: TypeAlias = tuple[str, str]
 """Day and time, "2026-11-20" and "13:00:00"; empty and dashes where they are unknown."""
 _UNKNOWN: Moment = ("", "--:--:--")
-_STATES = ("online", "degraded", "muted", "updating", "stopped", "offline")
 
 
 class Entry(Value, frozen=True):
@@ -185,8 +184,7 @@ class ListenState:
     def _status(
         device: Device, body: Mapping[str, Any], now_s: float, now: Moment, *, retained: bool
     ) -> list[Entry]:
-        state = body.get("state")
-        state = state if state in _STATES else safe(str(state), _WORD)
+        state = _text(body, "state", _WORD) or "in no state"
         reasons = _texts(body.get("reasons"))
         since = f"{_text(body, 'since', _WORD)} {_text(body, 'boot_id', _WORD)}"
         if (state, reasons, since) == (device.state, device.reasons, device.since):
