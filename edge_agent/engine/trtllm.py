@@ -7,9 +7,11 @@ there is.) Not yet run on hardware.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import numpy as np
@@ -22,7 +24,7 @@ from edge_agent.engine.trtllm_client import WorkerClient
 from edge_agent.engine.trtllm_files import Found, find, model_facts
 from edge_agent.engine.trtllm_protocol import Done, Environment, Job, Open
 from edge_agent.engine.whisper import MAX_AUDIO_S, check_request
-from edge_agent.errors import EngineLoadFailed
+from edge_agent.errors import EngineError, EngineLoadFailed
 from edge_agent.types import SAMPLE_RATE_HZ, DecodeCost, DecodeOptions, EngineInfo, Hypothesis, PcmFloat
 
 PYTHON = "EDGE_AGENT_TRTLLM_PYTHON"
@@ -42,12 +44,17 @@ def open_engine(config: EngineConfig) -> TrtllmEngine:
         raise EngineLoadFailed(
             f"the TensorRT-LLM engine has no options {', '.join(config.extra)}", remedy="leave them out"
         )
+    if config.compute_type not in get_args(recipe.Precision):
+        raise EngineLoadFailed(
+            f"the TensorRT-LLM engine does not compute in {config.compute_type}",
+            remedy=f"use one of {', '.join(get_args(recipe.Precision))}",
+        )
     client = WorkerClient(python())
     try:
         mels, _, digest = model_facts(config.model_dir)
         wanted = key_for(client.environment, digest, config)
         return load(config, client, find(config.model_dir, wanted, client.environment, mels))
-    except EngineLoadFailed:
+    except BaseException:  # whatever it was: no worker is left behind
         client.close()
         raise
 
@@ -174,7 +181,7 @@ class TrtllmEngine:
 
     def _run(self, window: bytes, pcm: PcmFloat, prompt: list[int], beam: int, *, max_new: int) -> Done:
         tokens = self._tokenizer.vocabulary.tokens
-        return self._client.recognise(
+        done = self._client.recognise(
             Job(
                 id=0,
                 features=window,
@@ -191,6 +198,9 @@ class TrtllmEngine:
                 pcm=pcm.tobytes() if self._client.environment.driver == "pytorch" else b"",
             )
         )
+        if not all(0 <= token < len(tokens) for token in done.tokens) or not math.isfinite(done.sum_logprob):
+            raise EngineError("the TensorRT-LLM worker answered what no model can", remedy="try again")
+        return done
 
     def _hypothesis(self, done: Done, language: str, seconds: float, cost: DecodeCost) -> Hypothesis:
         tokens = tuple(done.tokens)

@@ -3,6 +3,8 @@
 One thread reads the worker's answers and gives each to whoever waits for it; another keeps the last lines of
 what the worker and its libraries print. Garbage, silence and death all end in `EngineError` for everybody who
 waits; the worker is not restarted here, whoever opened the engine decides what serves next.
+
+A worker that hangs does not read either, and a sound is larger than a pipe: writing has a time-out, too.
 """
 
 from __future__ import annotations
@@ -11,11 +13,12 @@ import collections
 import itertools
 import logging
 import os
+import select
 import signal
 import subprocess
 import threading
+import time
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -49,6 +52,8 @@ class WorkerClient:
             EngineLoadFailed: it cannot be started, or says nothing in time.
         """
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        """Held while a message goes out: messages do not mix."""
         self._waiting: dict[int, Future[protocol.Done]] = {}
         self._numbers = itertools.count(1)
         self._greeting: Future[protocol.Hello] = Future()
@@ -69,6 +74,8 @@ class WorkerClient:
             raise EngineLoadFailed(
                 f"the TensorRT-LLM worker cannot be started: {error}", remedy="run: provisioning/trtllm.sh"
             ) from error
+        assert self._process.stdin is not None
+        os.set_blocking(self._process.stdin.fileno(), False)
         self._threads = [
             threading.Thread(target=self._listen, name="trtllm-reader"),
             threading.Thread(target=self._drain, name="trtllm-errors"),
@@ -86,15 +93,15 @@ class WorkerClient:
         try:
             self._send(wish)
             self._opened.result(timeout_s)
-        except (EngineError, FutureTimeout) as error:
+        except (EngineError, TimeoutError) as error:
             cause = error.cause if isinstance(error, EngineError) else f"no answer in {timeout_s:.0f} s"
             self.close()
             raise EngineLoadFailed(
                 f"TensorRT-LLM cannot load {wish.directory}: {cause}", remedy="run: edge-agent engines verify"
             ) from error
 
-    def recognise(self, job: protocol.Job, *, timeout_s: float = _JOB_TIMEOUT_S) -> protocol.Done:
-        """Run one job; its id is given here.
+    def recognise(self, job: protocol.Job, *, timeout_s: float | None = None) -> protocol.Done:
+        """Run one job, by default for at most a minute; its id is given here.
 
         Raises:
             OutOfMemory, EngineError: the worker failed, died, talked nonsense or was silent for too long.
@@ -103,10 +110,12 @@ class WorkerClient:
         future: Future[protocol.Done] = Future()
         with self._lock:
             self._waiting[number] = future
+        timeout_s = _JOB_TIMEOUT_S if timeout_s is None else timeout_s
+        until = time.monotonic() + timeout_s
         try:
-            self._send(msgspec.structs.replace(job, id=number))
-            return future.result(timeout_s)
-        except FutureTimeout as error:
+            self._send(msgspec.structs.replace(job, id=number), timeout_s)
+            return future.result(max(0.0, until - time.monotonic()))
+        except TimeoutError as error:
             self._give_up(number)
             raise EngineError(
                 f"the TensorRT-LLM worker did not answer in {timeout_s:.0f} s", remedy="it is started again"
@@ -120,9 +129,9 @@ class WorkerClient:
         number = next(self._numbers)
         future = self._pongs[number] = Future()
         try:
-            self._send(protocol.Ping(number=number))
+            self._send(protocol.Ping(number=number), timeout_s)
             future.result(timeout_s)
-        except (EngineError, FutureTimeout):
+        except (EngineError, TimeoutError):
             return False
         finally:
             self._pongs.pop(number, None)
@@ -132,7 +141,7 @@ class WorkerClient:
         """End the worker and the threads."""
         try:
             self._send(protocol.Stop())
-        except EngineError:
+        except (EngineError, TimeoutError):
             log.debug("the worker was gone before it was told to stop")
         try:
             self._process.wait(_END_TIMEOUT_S)
@@ -155,7 +164,7 @@ class WorkerClient:
     def _await_hello(self, timeout_s: float) -> protocol.Environment:
         try:
             return self._greeting.result(timeout_s).environment
-        except (EngineError, FutureTimeout) as error:
+        except (EngineError, TimeoutError) as error:
             cause = error.cause if isinstance(error, EngineError) else f"it said nothing in {timeout_s:.0f} s"
             self._kill()
             self.close()
@@ -163,25 +172,46 @@ class WorkerClient:
                 f"the TensorRT-LLM worker cannot be used: {cause}", remedy="run: provisioning/trtllm.sh"
             ) from error
 
-    def _send(self, message: protocol.Request) -> None:
+    def _send(self, message: protocol.Request, timeout_s: float | None = None) -> None:
+        """TimeoutError when the worker takes nothing for so long; half a message is the end of the worker."""
         if self._gone:
             raise EngineError(self._gone, remedy="it is started again")
-        stdin = self._process.stdin
-        assert stdin is not None
+        until = time.monotonic() + (_END_TIMEOUT_S if timeout_s is None else timeout_s)
+        if not self._writing.acquire(timeout=max(0.0, until - time.monotonic())):
+            raise TimeoutError
         try:
-            with self._lock:
-                stdin.write(protocol.frame(message))
-                stdin.flush()
+            self._write(protocol.frame(message), until)
+        except TimeoutError:
+            self._kill()
+            raise
         except (OSError, ValueError) as error:
             raise EngineError(
                 f"the TensorRT-LLM worker is gone: {error}", remedy="it is started again"
             ) from error
+        finally:
+            self._writing.release()
+
+    def _write(self, data: bytes, until: float) -> None:
+        """All of it, or TimeoutError at the monotonic time `until`."""
+        assert self._process.stdin is not None
+        pipe = self._process.stdin.fileno()
+        poll = select.poll()
+        poll.register(pipe, select.POLLOUT)
+        rest = memoryview(data)
+        while rest:
+            if not poll.poll(1e3 * max(0.0, until - time.monotonic())):
+                raise TimeoutError
+            with suppress(BlockingIOError):  # ready for less than a page
+                rest = rest[os.write(pipe, rest) :]
 
     def _give_up(self, number: int) -> None:
         """A silent worker may hold the card for ever: ask it to drop the job, and see whether it is there."""
         try:
             self._send(protocol.Cancel(id=number))
         except EngineError:
+            return
+        except TimeoutError:
+            self._kill()
             return
         if not self.ping(_END_TIMEOUT_S):
             self._kill()
@@ -202,11 +232,11 @@ class WorkerClient:
     def _take(self, reply: protocol.Reply) -> None:
         match reply:
             case protocol.Hello():
-                self._greeting.set_result(reply)
+                _settle(self._greeting, reply)
             case protocol.Opened():
-                self._opened.set_result(reply)
+                _settle(self._opened, reply)
             case protocol.Pong():
-                pong = self._pongs.get(reply.number)
+                pong = self._pongs.pop(reply.number, None)
                 if pong is not None:
                     pong.set_result(None)
             case protocol.Failed(id=None):
@@ -243,3 +273,10 @@ class WorkerClient:
             text = line.decode("utf-8", "replace").strip()
             if text:
                 self._said.append(text[:200])
+
+
+def _settle(future: Future[Any], reply: protocol.Reply) -> None:
+    """Give an answer that is given once."""
+    if future.done():
+        raise protocol.ProtocolError(f"{type(reply).__name__} comes twice")
+    future.set_result(reply)

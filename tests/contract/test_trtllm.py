@@ -5,17 +5,22 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import signal
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_agent.engine import trtllm, trtllm_build, trtllm_client, trtllm_files
@@ -199,13 +204,22 @@ def test_a_worker_that_hangs_costs_the_time_out(
     engine = opened(mode)
     monkeypatch.setattr(trtllm_client, "_END_TIMEOUT_S", 1.0)
     client = engine._client
-    job = protocol.Job(
-        id=0, features=b"\0" * (3000 * 80 * 2), frames=3000, mels=80, prompt=(50258,), prompt_text="",
-        max_new=5, beam=1, end=50257,
-    )  # fmt: skip
     with pytest.raises(EngineError, match="did not answer"):
-        client.recognise(job, timeout_s=0.5)
+        client.recognise(_job(), timeout_s=0.5)
     assert client.ping(5.0) is (mode == "hang")
+
+
+@pytest.mark.parametrize("mode", ["nonsense", "babble"])
+def test_a_worker_that_answers_rubbish_is_an_error(opened: Any, mode: str) -> None:
+    """Tokens that no model has are not taken for silence."""
+    with pytest.raises(EngineError, match=r"no model can|nonsense"):
+        opened(mode).transcribe(_sound(), options=DecodeOptions())
+
+
+def test_a_number_type_it_does_not_have_is_refused(room: Room) -> None:
+    """Before a worker is started."""
+    with pytest.raises(EngineLoadFailed, match="does not compute in bfloat16"):
+        open_engine(room.config(compute_type="bfloat16"))
 
 
 @pytest.mark.parametrize("mode", ["missing", "refuse"])
@@ -224,21 +238,58 @@ def test_no_environment_is_told(room: Room, monkeypatch: pytest.MonkeyPatch) -> 
         open_engine(room.config())
 
 
-def test_an_utterance_whose_worker_is_killed_ends_in_one_final(opened: Any) -> None:
+def _job() -> protocol.Job:
+    """Larger than a pipe holds."""
+    return protocol.Job(
+        id=0, features=b"\0" * (3000 * 80 * 2), frames=3000, mels=80, prompt=(50258,), prompt_text="",
+        max_new=5, beam=1, end=50257,
+    )  # fmt: skip
+
+
+def test_a_worker_that_does_not_read_costs_the_time_out(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for ever in the middle of writing, nor for somebody else who does; it is killed."""
+    monkeypatch.setattr(trtllm_client, "_END_TIMEOUT_S", 1.0)
+    client = opened("work")._client
+    os.kill(client._process.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    with ThreadPoolExecutor(3) as pool:
+        jobs = [pool.submit(client.recognise, _job(), timeout_s=0.5) for _ in range(3)]
+        assert all(isinstance(job.exception(20), EngineError) for job in jobs)
+    assert time.monotonic() - began < 15
+    assert client._process.wait(5) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("way", ["crash", "babble", "nonsense", "killed", "stopped"])
+def test_an_utterance_whose_worker_fails_ends_in_one_final(
+    opened: Any, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
     """The scribe asks again, the next engine answers: no word is lost, none comes twice."""
+    monkeypatch.setattr(trtllm_client, "_JOB_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(trtllm_client, "_END_TIMEOUT_S", 1.0)
     house = House()
-    killed = opened("crash")
+    failing = opened("hang" if way in ("killed", "stopped") else way)
+    process = failing._client._process
 
     def open_level(level: Level) -> Recogniser:
         recogniser = house.open(level)
-        return msgspec.structs.replace(recogniser, engine=killed) if level == 0 else recogniser
+        return msgspec.structs.replace(recogniser, engine=failing) if level == 0 else recogniser
 
     book = Book()
     worker = scribe(Spares(open_level, clock=house.clock), book)
     spoken = msgspec.structs.replace(utterance(8000), pcm=_sound())
     worker.work.final(spoken)
+    if way in ("killed", "stopped"):
+        _until(lambda: bool(failing._client._waiting))  # the request is with the worker
+        os.kill(process.pid, signal.SIGKILL if way == "killed" else signal.SIGSTOP)
     worker.stop(30)
     assert book.entries == [("final", "level 1")]
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def _built(room: Room, monkeypatch: pytest.MonkeyPatch, mode: str, says: str = "") -> trtllm_files.Found:
@@ -341,6 +392,7 @@ def test_shares_of_the_memory_follow_from_the_shape() -> None:
     assert recipe.cache_tokens(recipe.Sizes(batch=8)) == 8 * 1948
 
 
+OPEN = protocol.Open(directory="/nowhere", batch=1, beam=1, cache_tokens=1948, cross_fraction=0.7)
 messages = st.one_of(
     st.builds(protocol.Ping, number=st.integers(0, 2**31)),
     st.builds(protocol.Cancel, id=st.integers(0, 2**31)),
@@ -392,3 +444,29 @@ def test_a_program_that_is_no_worker_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EngineLoadFailed, match="nonsense"):
         trtllm_client.WorkerClient(path)
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
+
+
+HELLO = protocol.Hello(environment=_environment())
+said = st.one_of(
+    st.just(HELLO), st.builds(protocol.Opened), st.builds(protocol.Pong, number=st.integers(0, 3)),
+    st.builds(
+        protocol.Done, id=st.integers(0, 3), tokens=st.just((1,)), ended=st.booleans()
+    ),
+    st.builds(protocol.Failed, cause=st.text(max_size=9), id=st.none() | st.integers(0, 3)),
+).map(protocol.frame)  # fmt: skip
+
+
+@given(st.lists(said | st.binary(max_size=30), max_size=6))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_worker_says_ends_in_an_answer_or_an_error(tmp_path: Path, talk: list[bytes]) -> None:
+    """Replies in any order, twice, to nobody, torn or mixed with garbage: no thread dies, nobody waits."""
+    path = tmp_path / "python"
+    (tmp_path / "talk").write_bytes(b"".join([protocol.frame(HELLO), *talk]))
+    path.write_text(f"#!/bin/sh\ncat {tmp_path}/talk\nexec cat >/dev/null\n")
+    path.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trtllm_client, "_END_TIMEOUT_S", 0.2)
+        with suppress(EngineError), closing(trtllm_client.WorkerClient(path)) as client:
+            client.open(OPEN, timeout_s=0.1)
+            assert client.recognise(_job(), timeout_s=0.1).tokens == (1,)
+    assert not any(thread.name.startswith("trtllm-") for thread in threading.enumerate())

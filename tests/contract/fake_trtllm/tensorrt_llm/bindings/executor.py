@@ -3,6 +3,7 @@
 import os
 import queue
 import time
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,6 +39,13 @@ def _ready(self: Any) -> None:
     self.count = 0
 
 
+def _babble() -> None:
+    """Write over the replies, as a library with a wild file descriptor does."""
+    for descriptor in range(3, 16):
+        with suppress(OSError):
+            os.write(descriptor, b"\x00\x00\x00\x05garbage")
+
+
 def _enqueue_request(self: Any, request: Any) -> int:
     features = request.encoder_input_features
     assert features.shape == (3000, features.shape[1]), features.shape
@@ -54,10 +62,14 @@ def _enqueue_request(self: Any, request: Any) -> int:
     if MODE == "print":
         print("a line that a library prints in the middle of everything", flush=True)
         os.write(1, b"\x00\x01garbage\xff\n")
+    if MODE == "babble":
+        _babble()
     if MODE not in ("hang", "silent"):
         tokens = [int(token) for token in os.environ["FAKE_TRTLLM_TOKENS"].split()]
         if request.max_tokens == 1:
             tokens = [50260]
+        if MODE == "nonsense":
+            tokens = [10**7, -3]
         self.responses.put((self.count, [*tokens, request.end_id][: request.max_tokens]))
     if MODE == "silent":
         time.sleep(3600)
