@@ -39,7 +39,9 @@ def import_checkpoint(name: str, source: Path, store: ModelStore) -> Path:
     try:
         staging.mkdir(parents=True)
         hugging_face.convert(source, staging)
-        return store.import_dir(name, staging)
+        return store.take_made(name, staging)
+    except OSError as error:
+        raise _disk_error(error, name, staging) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

@@ -7,6 +7,7 @@ anything is written under its final name.
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -52,6 +53,7 @@ def convert(source: Path, target: Path) -> Shape:
 
     Raises:
         ModelError: `source` is not such a checkpoint, or its parts do not fit each other.
+        OSError: no room is left for `target`.
     """
     try:
         weights = map_safetensors(source)
@@ -69,12 +71,20 @@ def convert(source: Path, target: Path) -> Shape:
         for name in _CARRIED:
             if (source / name).is_file():
                 shutil.copyfile(source / name, target / name)
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise ModelError(
-            f"{source} cannot be converted ({type(error).__name__}: {error})",
-            remedy="name one with config.json, generation_config.json, the tokenizer and *.safetensors",
-        ) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise  # not the checkpoint's fault
+        raise _unfit(source, error) from error
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise _unfit(source, error) from error
     return shape
+
+
+def _unfit(source: Path, error: Exception) -> ModelError:
+    return ModelError(
+        f"{source} cannot be converted ({type(error).__name__}: {error})",
+        remedy="name one with config.json, generation_config.json, the tokenizer and *.safetensors",
+    )
 
 
 def check_shapes(weights: Weights, config: Mapping[str, Any]) -> Shape:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +45,45 @@ def _scalar(path: Path, dtype: np.dtype[Any], offset: int) -> NDArray[Any]:
     return np.fromfile(path, dtype, count=1, offset=offset).reshape(())
 
 
-def map_safetensors(directory: Path) -> dict[str, NDArray[Any]]:
-    """Name -> array of `model.safetensors`, or of all files its index names; bfloat16 becomes float32.
+class Safetensors(Mapping[str, NDArray[Any]]):
+    """Arrays of a checkpoint; those in bfloat16 become float32 when they are asked for, each time anew."""
+
+    def __init__(self, mapped: dict[str, NDArray[Any]], halves: frozenset[str]) -> None:
+        self._mapped = mapped
+        self._halves = halves
+        """Names of arrays that hold the upper halves of float32 numbers."""
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        array = self._mapped[name]
+        if name not in self._halves:
+            return array
+        return (array.astype(np.uint32) << 16).view(np.float32)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._mapped
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._mapped)
+
+    def __len__(self) -> int:
+        return len(self._mapped)
+
+
+def map_safetensors(directory: Path) -> Safetensors:
+    """Name -> array of `model.safetensors`, or of all files its index names.
 
     Raises:
         ValueError: a file is not of that form.
         OSError: it cannot be read.
     """
-    found: dict[str, NDArray[Any]] = {}
+    mapped: dict[str, NDArray[Any]] = {}
+    halves: set[str] = set()
     for path in _files(directory):
-        found |= _map_one(path)
-    return found
+        for name, entry, base in _entries(path):
+            mapped[name] = _array(path, entry, base)
+            if entry["dtype"] == "BF16":
+                halves.add(name)
+    return Safetensors(mapped, frozenset(halves))
 
 
 def _files(directory: Path) -> list[Path]:
@@ -67,13 +96,16 @@ def _files(directory: Path) -> list[Path]:
     return [directory / name for name in sorted(set(names))]
 
 
-def _map_one(path: Path) -> dict[str, NDArray[Any]]:
+def _entries(path: Path) -> Iterator[tuple[str, dict[str, Any], int]]:
+    """Name and description of each array, and where data begins."""
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
         if not 2 <= length <= _MAX_HEADER_BYTES:
             raise ValueError(f"{path.name} is not a safetensors file")
         header = json.loads(file.read(length))
-    return {name: _array(path, entry, 8 + length) for name, entry in header.items() if name != "__metadata__"}
+    for name, entry in header.items():
+        if name != "__metadata__":
+            yield name, entry, 8 + length
 
 
 def _array(path: Path, entry: dict[str, Any], base: int) -> NDArray[Any]:
@@ -84,7 +116,4 @@ def _array(path: Path, entry: dict[str, Any], base: int) -> NDArray[Any]:
         raise ValueError(f"{path.name} holds an array of an unknown type or a wrong size")
     if base + end > path.stat().st_size:
         raise ValueError(f"{path.name} ends too early")
-    found: NDArray[Any] = np.memmap(path, dtype, "r", base + start, shape)
-    if entry["dtype"] == "BF16":  # the upper half of a float32
-        return (found.astype(np.uint32) << 16).view(np.float32)
-    return found
+    return np.memmap(path, dtype, "r", base + start, shape)

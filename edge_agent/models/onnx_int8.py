@@ -14,6 +14,8 @@ Both count on byte products that do not overflow (VNNI and later); older process
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +31,7 @@ _ACCURACY_INT8 = 4
 _UINT8 = 2
 """ONNX's number of the type."""
 _TINY = 1e-12
+_ROWS = 4096
 
 
 def by_rows(w: OnnxWriter, x: str, weight: NDArray[np.float32]) -> str:
@@ -55,13 +58,16 @@ def in_blocks(w: OnnxWriter, x: str, weight: NDArray[np.float32]) -> str:
     """x [..., inputs] times weight [outputs, inputs] transposed."""
     outputs, inputs = weight.shape
     blocks = -(-inputs // BLOCK)
-    padded = np.zeros((outputs, blocks * BLOCK), dtype=np.float32)
-    padded[:, :inputs] = weight
-    parts = padded.reshape(outputs, blocks, BLOCK)
-    largest = np.abs(parts).max(axis=2)
-    largest[largest == 0] = _LARGEST
-    scales = np.asarray(largest / _LARGEST, dtype=np.float32)
-    stored = (np.rint(parts / scales[:, :, None]) + _SHIFT).astype(np.uint8)
+    stored = np.empty((outputs, blocks, BLOCK), dtype=np.uint8)
+    scales = np.empty((outputs, blocks), dtype=np.float32)
+    for rows in _slices(outputs):
+        padded = np.zeros((len(weight[rows]), blocks * BLOCK), dtype=np.float32)
+        padded[:, :inputs] = weight[rows]
+        parts = padded.reshape(-1, blocks, BLOCK)
+        largest = np.abs(parts).max(axis=2)
+        largest[largest == 0] = _LARGEST
+        scales[rows] = largest / _LARGEST
+        stored[rows] = np.rint(parts / scales[rows, :, None]) + _SHIFT
     return w.node(
         "MatMulNBits",
         x,
@@ -91,7 +97,18 @@ def norm(
 
 def embed(w: OnnxWriter, tokens: str, table: NDArray[np.float32]) -> str:
     """Rows of `table` [tokens, width] by token id; one scale a row."""
-    scale = np.maximum(np.abs(table).max(axis=1, keepdims=True), _TINY) / np.float32(_LARGEST)
-    rows = w.node("Gather", w.constant(np.rint(table / scale).astype(np.int8)), tokens, axis=0)
+    stored = np.empty(table.shape, dtype=np.int8)
+    scale = np.empty((len(table), 1), dtype=np.float32)
+    for rows in _slices(len(table)):
+        largest = np.abs(table[rows]).max(axis=1, keepdims=True)
+        scale[rows] = np.maximum(largest, _TINY) / np.float32(_LARGEST)
+        stored[rows] = np.rint(table[rows] / scale[rows])
+    found = w.node("Gather", w.constant(stored), tokens, axis=0)
     scales = w.node("Gather", w.constant(scale), tokens, axis=0)
-    return w.node("Mul", w.node("Cast", rows, to=1), scales)
+    return w.node("Mul", w.node("Cast", found, to=1), scales)
+
+
+def _slices(rows: int) -> Iterator[slice]:
+    """Rows worked on at a time: the copies in between of a large table never exist whole."""
+    for start in range(0, rows, _ROWS):
+        yield slice(start, start + _ROWS)

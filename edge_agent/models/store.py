@@ -204,6 +204,21 @@ class ModelStore:
             self.drop_made(name)
         return self.source_dir(name)
 
+    def take_made(self, name: str, ready: Path) -> Path:
+        """Take a directory of this file system that was just made; its files are renamed, not copied. A name
+        of the catalogue admits only the catalogue's bytes.
+
+        Raises:
+            ModelError, DigestMismatch, DiskFull: as `import_dir`.
+            OSError: the disk does not take it.
+        """
+        if name in self.catalog:
+            return self.import_dir(name, ready)
+        wanted = self._wanted(name, ready)
+        for file in wanted:
+            sync_file(ready / file)
+        return self.adopt(name, ready, {file: sha256_of(ready / file) for file in wanted})
+
     def drop_made(self, name: str) -> None:
         """Remove the forms made of published files that are no longer these; the caller holds the lock."""
         for made in (self.prepared_dir(name), *self._home(name).glob("onnx-*")):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.models.test_convert import checkpoint
+from tests.checkpoints import checkpoint
 
 
 @pytest.fixture

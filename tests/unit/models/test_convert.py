@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import struct
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -13,99 +13,17 @@ import numpy as np
 import pytest
 
 from edge_agent.decoding.tokens import Tokenizer, roundtrip_faults
+from edge_agent.decoding.vocabulary import load_vocabulary
 from edge_agent.engine.base import EngineConfig, open_engine
-from edge_agent.errors import DigestMismatch, ModelError, ModelMissing
+from edge_agent.errors import DigestMismatch, DiskFull, ModelError, ModelMissing
 from edge_agent.models.convert import convert_to_onnx, import_checkpoint
 from edge_agent.models.mapped import map_ct2, map_safetensors
 from edge_agent.models.store import ModelStore
 from edge_agent.types import DecodeOptions
+from tests.benchmarks import conversion
+from tests.checkpoints import LARGE_V2, SMALL, checkpoint
 from tests.unit.engine.real import model_dir
-
-LARGE_V2 = {"mels": 80, "width": 1280, "layers": 32}
-SMALL = {"mels": 80, "width": 128, "layers": 2}
-
-
-def _arrays(mels: int, width: int, layers: int, vocabulary: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a WhisperForConditionalGeneration."""
-    shapes: dict[str, tuple[int, ...]] = {
-        "model.encoder.conv1.weight": (width, mels, 3),
-        "model.encoder.conv1.bias": (width,),
-        "model.encoder.conv2.weight": (width, width, 3),
-        "model.encoder.conv2.bias": (width,),
-        "model.encoder.embed_positions.weight": (1500, width),
-        "model.decoder.embed_tokens.weight": (vocabulary, width),
-        "model.decoder.embed_positions.weight": (448, width),
-    }
-
-    def linear(name: str, outputs: int, inputs: int, *, bias: bool = True) -> None:
-        shapes[f"{name}.weight"] = (outputs, inputs)
-        if bias:
-            shapes[f"{name}.bias"] = (outputs,)
-
-    def norm(name: str) -> None:
-        shapes[f"{name}.weight"] = shapes[f"{name}.bias"] = (width,)
-
-    for side, kinds in (("encoder", ("self_attn",)), ("decoder", ("self_attn", "encoder_attn"))):
-        norm(f"model.{side}.layer_norm")
-        for layer in range(layers):
-            at = f"model.{side}.layers.{layer}"
-            for kind in kinds:
-                norm(f"{at}.{kind}_layer_norm")
-                for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
-                    linear(f"{at}.{kind}.{part}", width, width, bias=part != "k_proj")
-            norm(f"{at}.final_layer_norm")
-            linear(f"{at}.fc1", 4 * width, width)
-            linear(f"{at}.fc2", width, 4 * width)
-    return shapes
-
-
-def _save(path: Path, shapes: dict[str, tuple[int, ...]], dtype: str) -> None:
-    """A safetensors file of small random numbers, one array in memory at a time."""
-    header, offset = {}, 0
-    for name, shape in shapes.items():
-        size = 2 * int(np.prod(shape))
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + size]}
-        offset += size
-    text = json.dumps(header).encode()
-    block = np.random.default_rng(0).normal(0.0, 0.02, 1_000_003).astype(np.float32)
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for name, shape in shapes.items():
-            array = np.resize(block, shape)
-            if "norm.weight" in name:
-                array += 1
-            kept = (array.view(np.uint32) >> 16).astype(np.uint16) if dtype == "BF16" else array.astype("<f2")
-            file.write(kept.tobytes())
-
-
-def checkpoint(directory: Path, *, mels: int, width: int, layers: int, dtype: str = "F16") -> Path:
-    """A checkpoint in the multilingual vocabulary, as transformers writes it."""
-    published = model_dir("whisper-base", prepared=False)
-    tokens = (published / "vocabulary.txt").read_text(encoding="utf-8").split("\n")[:51865]
-    directory.mkdir(parents=True)
-    _save(directory / "model.safetensors", _arrays(mels, width, layers, len(tokens)), dtype)
-    heads = width // 64
-    config = {
-        "model_type": "whisper", "num_mel_bins": mels, "d_model": width, "encoder_layers": layers,
-        "decoder_layers": layers, "vocab_size": len(tokens), "decoder_attention_heads": heads,
-        "encoder_attention_heads": heads,
-    }  # fmt: skip
-    (directory / "config.json").write_text(json.dumps(config))
-    generation = {
-        "alignment_heads": [[layers - 1, 0]],
-        "lang_to_id": {"<|en|>": 50259, "<|zh|>": 50260},
-        "suppress_tokens": [1, 2, 7],
-        "begin_suppress_tokens": [220, 50257],
-    }
-    (directory / "generation_config.json").write_text(json.dumps(generation))
-    (directory / "preprocessor_config.json").write_text(json.dumps({"feature_size": mels}))
-    described = json.loads((published / "tokenizer.json").read_text(encoding="utf-8"))
-    (directory / "vocab.json").write_text(json.dumps(described["model"]["vocab"]))
-    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in described["model"]["merges"]]
-    (directory / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8")
-    added = {token["content"]: token["id"] for token in described["added_tokens"]}
-    (directory / "added_tokens.json").write_text(json.dumps(added))
-    return directory
+from tests.unit.outbox.test_faults import small_disk
 
 
 @pytest.fixture(scope="module")
@@ -250,16 +168,69 @@ def test_a_new_import_takes_the_old_forms_away(smallest: Path, tmp_path: Path) -
         store.onnx_path("breeze", "int8")
 
 
-@pytest.mark.slow
-def test_the_shape_of_breeze_converts(tmp_path: Path) -> None:
-    """Random weights in the shape of large-v2: converted array by array, prepared, and loaded."""
-    from edge_agent.models.prepare import prepare
+def test_bfloat16_is_read_when_it_is_asked_for(tmp_path: Path) -> None:
+    """Opening a checkpoint of any size takes no memory; each array is made float32 by itself."""
+    source = checkpoint(tmp_path / "hf", dtype="BF16", **SMALL)
+    tracemalloc.start()
+    try:
+        weights = map_safetensors(source)
+        taken = tracemalloc.get_traced_memory()[1]
+        table = weights["model.decoder.embed_tokens.weight"]
+        read = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert table.dtype == np.float32
+    assert taken < 1_000_000 < table.nbytes < read
 
+
+def test_a_full_disk_is_said_to_be_full(smallest: Path, tmp_path: Path) -> None:
+    """It is not the checkpoint's fault, and nothing is left behind."""
+    with small_disk(tmp_path / "disk", "4m") as folder:
+        with pytest.raises(DiskFull, match="no room left"):
+            import_checkpoint("breeze", smallest, ModelStore(folder, catalog={}))
+        assert [path.name for path in folder.rglob("*") if path.is_file()] == []
+
+
+def test_a_vocabulary_of_its_own_is_kept(tmp_path: Path) -> None:
+    """Ids follow the checkpoint's merges, not those everybody else has."""
     store = ModelStore(tmp_path / "store", catalog={})
-    import_checkpoint("breeze-asr-25", checkpoint(tmp_path / "hf", **LARGE_V2), store)
-    assert roundtrip_faults(store.published_dir("breeze-asr-25")) == ()
-    assert store.published_dir("breeze-asr-25").joinpath("model.bin").stat().st_size > 3_000_000_000
-    engine = open_engine(
-        EngineConfig(kind="ctranslate2", model_dir=prepare("breeze-asr-25", store), model_name="breeze@0")
+    import_checkpoint("own", checkpoint(tmp_path / "hf", mels=80, width=64, layers=1, swapped=200), store)
+    ours = load_vocabulary(store.published_dir("own")).tokens
+    theirs = load_vocabulary(model_dir("whisper-base", prepared=False)).tokens
+    assert sum(one != other for one, other in zip(ours, theirs, strict=True)) == 400
+    assert roundtrip_faults(store.published_dir("own")) == ()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_shape_of_breeze_converts(tmp_path: Path) -> None:
+    """Random weights in the shape of large-v2, 3 GB of them, with a vocabulary of their own: every form is
+    made in less memory than half the model's size, is whole, and recognises."""
+    source = checkpoint(tmp_path / "hf", swapped=conversion.SWAPPED, **LARGE_V2)
+    for step in ("CTranslate2 float16", "CTranslate2 int8", "ONNX int8"):
+        cost = conversion.measure(step, tmp_path / "store", source)
+        print(step, cost)
+        assert cost.peak_bytes < 0.5 * conversion.size_of(source)
+    store = ModelStore(tmp_path / "store", catalog={})
+    assert store.verify(conversion.NAME) == ()
+    published = store.published_dir(conversion.NAME)
+    assert (published / "model.bin").stat().st_size > 3_000_000_000
+    assert json.loads((published / "vocabulary.json").read_text()) != list(
+        load_vocabulary(model_dir("whisper-base", prepared=False)).tokens
     )
-    engine.transcribe(np.ones(8000, dtype=np.float32) * 0.1, options=DecodeOptions(language="zh"))
+    forms = {
+        "ctranslate2": store.prepared_dir(conversion.NAME),
+        "onnxruntime": store.onnx_path(conversion.NAME, "int8"),
+    }
+    shutil.rmtree(source)
+    mel = np.random.default_rng(0).normal(0, 0.5, (80, 400)).astype(np.float32)
+    hidden = []
+    for kind, directory in forms.items():
+        engine: Any = open_engine(EngineConfig(kind=kind, model_dir=directory, model_name="breeze@0"))
+        encoded = engine.steps.encode(mel)
+        hidden.append(np.array(getattr(encoded, "hidden", encoded)).ravel())
+        prompt = engine.decoder.tokenizer.sot_sequence("zh")
+        assert engine.steps.generate(encoded, prompt, max_new=3).tokens
+        engine.close()
+        del engine, encoded
+    assert np.corrcoef(*hidden)[0, 1] > 0.99
