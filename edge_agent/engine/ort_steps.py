@@ -22,18 +22,14 @@ from edge_agent.decoding.steps import Abilities, Generated, Scored
 from edge_agent.decoding.vocabulary import SpecialTokens
 from edge_agent.engine import ort_search, warp
 from edge_agent.engine.ct2_silence import Silence
+from edge_agent.engine.ort_cache import MAX_LENGTH, Cache
 from edge_agent.engine.ort_cross import Cross
 from edge_agent.engine.ort_session import Session
 from edge_agent.errors import EngineError
 from edge_agent.types import Value
 
-MAX_LENGTH = 448
-"""Positions of Whisper's decoder, and rows of its cache."""
-_ROWS = (64, 128, 256, MAX_LENGTH)
-"""Sizes of the cache on the CPU: the smallest that holds the text is used, because a step reads all of it."""
 _UNSEEN = np.float32(-1e9)
 _SEED = 0
-_HEAD_WIDTH = 64
 
 
 class Shape(Value, frozen=True):
@@ -42,51 +38,6 @@ class Shape(Value, frozen=True):
     layers: int
     heads: int
     vocabulary: int
-
-
-class Cache:
-    """Keys and values of every decoder layer, [rows, hypotheses, heads, 64] each, filled from row 0."""
-
-    def __init__(self, decoder: Session, layers: int, heads: int) -> None:
-        self.names = [f"{kind}_{layer}" for layer in range(layers) for kind in "kv"]
-        self.arrays: dict[str, Any] = {}
-        self.rows = 0
-        self._decoder = decoder
-        self._heads = heads
-
-    def empty(self) -> Cache:
-        """Another cache for the same model."""
-        other = Cache(self._decoder, 0, self._heads)
-        other.names = self.names
-        return other
-
-    def copy(self) -> Cache:
-        """Another cache with the same content; arrays are never written in place, so they are shared."""
-        other = self.empty()
-        other.arrays, other.rows = dict(self.arrays), self.rows
-        return other
-
-    def arrange(self, order: Sequence[int]) -> None:
-        """Let the hypotheses go on from those of `order`, where the graph does not do so itself."""
-        held = self.arrays[self.names[0]].shape[1]
-        if list(order) != list(range(held)):
-            self.arrays = {name: np.ascontiguousarray(self.arrays[name][:, order]) for name in self.names}
-
-    def reserve(self, length: int) -> None:
-        """Make room for `length` tokens. On a device there is room for all from the start: one shape."""
-        if length <= self.rows:
-            return
-        wanted = MAX_LENGTH
-        if self._decoder.grows:
-            wanted = next(rows for rows in _ROWS if rows >= length)
-        for name in self.names:
-            held = self._decoder.fetch(self.arrays[name]) if self.rows else None
-            batch = 1 if held is None else held.shape[1]
-            larger = np.zeros((wanted, batch, self._heads, _HEAD_WIDTH), dtype=np.float32)
-            if held is not None:
-                larger[: self.rows] = held
-            self.arrays[name] = self._decoder.place(larger)
-        self.rows = wanted
 
 
 class Row:
@@ -262,6 +213,39 @@ class OrtSteps:
     def prove(self, encoded: Heard, prompt: Sequence[int], tokens: Sequence[int]) -> tuple[float, ...]:
         rows = self._judged(encoded, prompt, tokens)
         return tuple(row.lead(token) for row, token in zip(rows, (*tokens, self._special.eot), strict=True))
+
+    def prove_branches(
+        self, encoded: Heard, prompt: Sequence[int], branches: Sequence[Sequence[int]]
+    ) -> tuple[tuple[float, ...], ...]:
+        """`prove` for several continuations in one pass: a tree of tokens, given as its paths from root to
+        leaf. Each path is a row of the batch that goes on from the cache of the prompt, so that a token is
+        judged behind its ancestors alone. What was read before stays as it was.
+        """
+        place = len(prompt) - 1
+        before = self._rows(encoded, prompt, since=place, first=place)[0]
+        longest = max((len(branch) for branch in branches), default=0)
+        if not longest:
+            return tuple((before.lead(self._special.eot),) for _ in branches)
+        if len(prompt) + longest > MAX_LENGTH:
+            raise EngineError(f"{len(prompt) + longest} tokens do not fit", remedy="draft less at a time")
+        # What comes after a short branch's end is read, too, by itself alone.
+        padded = [[*branch, *[self._special.eot] * (longest - len(branch))] for branch in branches]
+        out = self._run(
+            encoded,
+            encoded.cache.copy(),
+            padded,
+            place=place + 1,
+            wanted=range(longest),
+            order=[0] * len(padded),
+        )
+        logits = self._allowed(self._graphs["decoder"].fetch(out["logits"]), first=False)
+        return tuple(
+            tuple(
+                ort_search.lead(rows, token)
+                for rows, token in zip((before.scores, *after), (*branch, self._special.eot), strict=False)
+            )
+            for branch, after in zip(branches, logits, strict=True)
+        )
 
     def detect_language(self, encoded: Heard) -> tuple[tuple[str, float], ...]:
         if not self.abilities.multilingual:

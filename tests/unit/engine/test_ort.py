@@ -137,6 +137,73 @@ def test_proofs_are_exact(engine: WhisperEngine) -> None:
     assert engine.steps.prove(encoded, prompt, plain[:3])[3] < 0
 
 
+def _likely(engine: WhisperEngine, given: list[int], count: int, width: int) -> list[tuple[int, ...]]:
+    """Branches as Medusa's heads would draft them, by heads that are right one time in two."""
+    rng = np.random.default_rng(len(given))
+    encoded, prompt, _ = _heard(engine)
+    right = engine.steps.generate(encoded, prompt, prefix=given, max_new=count).tokens
+    drafted = [
+        tuple(token if rng.random() < 0.5 + 0.3 * (branch == 0) else 257 + branch for token in right)
+        for branch in range(width)
+    ]
+    return [*drafted, right[:1]]
+
+
+def test_a_tree_is_judged_as_each_of_its_paths_is(engine: WhisperEngine) -> None:
+    """One pass over several branches gives what sequential reading of each gives, and forgets them."""
+    steps = engine.steps
+    assert isinstance(steps, OrtSteps)
+    encoded, prompt, _ = _heard(engine)
+    plain = steps.generate(encoded, prompt).tokens
+    branches = [plain, (*plain[:2], 257, *plain[3:]), plain[:4], (), (*plain[:2], 257, 262)]
+    kept = {name: value.copy() for name, value in encoded.cache.arrays.items()}
+    found = steps.prove_branches(encoded, prompt, branches)
+    for branch, margins in zip(branches, found, strict=True):
+        fresh, _, _ = _heard(engine)
+        assert margins == pytest.approx(steps.prove(fresh, prompt, branch), abs=1e-4)
+    assert min(found[0]) > 0
+    assert [found[1][2] < 0, found[2][4] < 0, found[3][0] < 0] == [True, True, True]
+    assert all(np.array_equal(kept[name], value) for name, value in encoded.cache.arrays.items())
+    assert steps.generate(encoded, prompt).tokens == plain
+
+
+def test_trees_of_drafted_tokens_lose_nothing(engine: WhisperEngine) -> None:
+    """Several heads draft, one pass judges, the longest proven path stays: greedy's text, in fewer passes."""
+    steps = engine.steps
+    assert isinstance(steps, OrtSteps)
+    encoded, prompt, _ = _heard(engine)
+    plain = steps.generate(encoded, prompt)
+    written: list[int] = []
+    passes, ended = 0, False
+    while not ended:
+        branches = _likely(engine, written, 4, 3)
+        judged = steps.prove_branches(encoded, [*prompt, *written], branches)
+        passes += 1
+        kept = 0
+        for branch, margins in zip(branches, judged, strict=True):
+            proven = next((place for place, margin in enumerate(margins) if margin < 0), len(margins))
+            if proven > len(branch):
+                kept, ended, best = len(branch), True, branch
+                break
+            if proven > kept:
+                kept, best = proven, branch
+        if not kept:  # every head was wrong: one step of plain decoding
+            best = steps.generate(encoded, prompt, prefix=written, max_new=1).tokens
+            kept, ended = len(best), not best
+        written += best[:kept]
+    assert tuple(written) == plain.tokens
+    assert passes < len(plain.tokens)
+
+
+def test_a_tree_that_does_not_fit_is_refused(engine: WhisperEngine) -> None:
+    """Beyond the decoder's positions."""
+    steps = engine.steps
+    assert isinstance(steps, OrtSteps)
+    encoded, prompt, _ = _heard(engine)
+    with pytest.raises(EngineError, match="do not fit"):
+        steps.prove_branches(encoded, prompt, [[257] * 448])
+
+
 def test_values_bound_on_a_device_give_the_same(directory: Path, engine: WhisperEngine) -> None:
     """The path GPUs take, bound values and a cache of full size, on the one device that is here."""
     config = _config(directory, "onnxruntime")
