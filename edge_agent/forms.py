@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from edge_agent.errors import ModelError
+from edge_agent.errors import ModelError, ModelMissing
 from edge_agent.models.convert import convert_to_onnx, onnx_is_current
 from edge_agent.models.store import ModelStore
 from edge_agent.profile.schema import EngineChoice
@@ -43,6 +43,11 @@ def ready(store: ModelStore, model: str, engine: EngineChoice) -> Form:
     """
     if "/" in model and Path(model).is_dir():
         return _in_directory(Path(model), engine)
+    if engine.kind == "ctc":
+        raise ModelMissing(
+            f"{model} is no directory, and the store holds Whisper models only",
+            remedy="name the directory with model.onnx and tokens.txt as the model",
+        )
     name = store.published_name(model)
     if engine.kind != "onnxruntime":
         return Form(

@@ -51,6 +51,7 @@ class Engine(Protocol):
 
 
 MODULES = {
+    "ctc": "edge_agent.engine.ctc",
     "ctranslate2": "edge_agent.engine.ct2",
     "onnxruntime": "edge_agent.engine.ort",
     "scripted": "edge_agent.engine.scripted",

@@ -40,6 +40,8 @@ class Session(Protocol):
     """Names of what a run is fed."""
     outputs: tuple[str, ...]
     """Names of what it answers."""
+    facts: Mapping[str, str]
+    """What its maker wrote into the file."""
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """Outputs by name; values are of the kind that `run` takes."""
@@ -127,6 +129,7 @@ class ArraySession:
         self._session = session
         self.outputs = tuple(output.name for output in session.get_outputs())
         self.inputs = frozenset(entry.name for entry in session.get_inputs())
+        self.facts: Mapping[str, str] = session.get_modelmeta().custom_metadata_map
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         return dict(zip(self.outputs, _call(self._session.run, self.outputs, feeds), strict=True))
@@ -148,6 +151,7 @@ class BoundSession:
         self._device = device
         self.outputs = tuple(output.name for output in session.get_outputs())
         self.inputs = frozenset(entry.name for entry in session.get_inputs())
+        self.facts: Mapping[str, str] = session.get_modelmeta().custom_metadata_map
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         binding = self._session.io_binding()

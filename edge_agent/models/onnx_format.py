@@ -124,7 +124,7 @@ class OnnxWriter:
         gap = -self._weights.tell() % _ALIGNMENT
         self._weights.write(b"\0" * gap)
         offset = self._weights.tell()
-        self._weights.write(memoryview(data).cast("B"))
+        self._weights.write(data.data)
         entries = {
             "location": self._path.with_suffix(".bin").name,
             "offset": str(offset),

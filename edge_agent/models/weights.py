@@ -117,7 +117,7 @@ class WeightsWriter:
             self._number("<I", size)
         self._number("<B", _TYPES.index(array.dtype))
         self._number("<I", array.nbytes)
-        self._file.write(memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+        self._file.write(np.ascontiguousarray(array).reshape(-1).data)
         self._count += 1
 
     def finish(self, aliases: list[tuple[str, str]]) -> None:

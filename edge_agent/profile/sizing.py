@@ -35,7 +35,7 @@ def workers(profile: Profile, device: Device) -> int:
     if wanted != "auto":
         return wanted
     # onnxruntime's decodes share one pool of threads.
-    shared = profile.engine.kind == "onnxruntime"
+    shared = profile.engine.kind in ("onnxruntime", "ctc")
     threads = 1 if shared else profile.engine.threads_per_worker
     by_cpu = math.floor(min(device.usable_cpus, fast_cores(device)) / threads)
     by_ram = 1 + (device.usable_ram_bytes - (profile.limits.ram_max_mb << 20)) // WORKER_RAM_BYTES

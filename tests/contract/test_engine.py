@@ -14,18 +14,22 @@ from edge_agent.errors import EngineError, EngineLoadFailed
 from edge_agent.models.convert import convert_to_onnx
 from edge_agent.models.store import ModelStore
 from edge_agent.types import DecodeOptions, Hypothesis
+from tests import tone_words
 from tests.unit.engine.real import model_dir
 
 RATE = 16_000
 
 
-@pytest.fixture(scope="module", params=["scripted", "ctranslate2", "onnxruntime"])
+@pytest.fixture(scope="module", params=["scripted", "ctranslate2", "onnxruntime", "ctc"])
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """Each kind of engine, open."""
     if request.param == "scripted":
         config = EngineConfig(
             kind="scripted", model_dir=Path(), model_name="play@0", extra={"script": ["hello", ""]}
         )
+    elif request.param == "ctc":
+        directory = tone_words.sense_voice(tmp_path_factory.mktemp("tones"))
+        config = EngineConfig(kind="ctc", model_dir=directory, model_name="tones@0")
     elif request.param == "onnxruntime":
         store = ModelStore(tmp_path_factory.mktemp("store"), catalog={})
         store.import_dir("whisper-tiny.en", model_dir("whisper-tiny.en", prepared=False))
