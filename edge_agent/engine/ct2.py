@@ -132,7 +132,7 @@ def _load(config: EngineConfig) -> Any:
             inter_threads=config.workers,
             intra_threads=config.threads_per_worker,
         )
-    except (RuntimeError, ValueError, TypeError) as error:
+    except (RuntimeError, ValueError, TypeError, MemoryError) as error:
         raise EngineLoadFailed(
             f"CTranslate2 cannot load {config.model_dir}: {_sentence(error)}",
             remedy=_load_remedy(config, str(error)),

@@ -215,8 +215,8 @@ def _call(function: Any, *args: Any, **options: Any) -> Any:
     except (RuntimeError, ValueError, TypeError) as error:
         if is_out_of_memory(str(error)):
             raise OutOfMemory(
-                f"CTranslate2 has no memory left on the GPU: {' '.join(str(error).split())}",
-                remedy="end what else uses the GPU, or choose a smaller profile",
+                f"CTranslate2 has no memory left: {' '.join(str(error).split())}",
+                remedy="end what else runs here, or choose a smaller profile",
             ) from error
         raise EngineError(
             f"CTranslate2 failed: {' '.join(str(error).split())}",

@@ -1,4 +1,4 @@
-"""When a GPU's memory runs out: try again, and decode one utterance at a time from then on.
+"""When memory runs out, a GPU's or the machine's: try again, and decode one utterance at a time from then on.
 
 Memory runs out when several decodes meet, or when another program took what was free at the start. The first
 passes by itself once the others have ended; the second ends in `OutOfMemory`, and whoever opened the engine
@@ -17,13 +17,14 @@ from edge_agent.errors import OutOfMemory
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+_NO_MEMORY = ("out of memory", "failed to allocate memory", "alloc_failed", "bad_alloc", "bad allocation")
 
 
 def is_out_of_memory(message: str) -> bool:
-    """Do a library's words say so? CTranslate2: "CUDA failed with error out of memory", onnxruntime: "Failed
-    to allocate memory", cuBLAS: CUBLAS_STATUS_ALLOC_FAILED."""
+    """Do a library's words say so? CTranslate2: "CUDA failed with error out of memory", onnxruntime and MKL:
+    "failed to allocate memory", cuBLAS: CUBLAS_STATUS_ALLOC_FAILED, C++: std::bad_alloc."""
     words = message.lower()
-    return any(part in words for part in ("out of memory", "failed to allocate memory", "alloc_failed"))
+    return any(part in words for part in _NO_MEMORY)
 
 
 class MemoryCare:
@@ -41,9 +42,20 @@ class MemoryCare:
         """
         try:
             with self._turn if self.narrowed else nullcontext():
-                return decode()
+                return _told(decode)
         except OutOfMemory as error:
             log.warning("%s; decoding one utterance at a time from now on", error.cause)
             self.narrowed = True
         with self._turn:
-            return decode()
+            return _told(decode)
+
+
+def _told(decode: Callable[[], T]) -> T:
+    """What Python and the libraries say in their own way, in ours."""
+    try:
+        return decode()
+    except MemoryError as error:
+        raise OutOfMemory(
+            f"no memory is left: {' '.join(str(error).split()) or 'an array is too large'}",
+            remedy="end what else runs here, or choose a smaller profile",
+        ) from error

@@ -87,7 +87,7 @@ def open_session(path: Path, config: EngineConfig) -> Session:
         message = " ".join(str(error).split())[:200]
         raise EngineLoadFailed(
             f"onnxruntime cannot load {path}: {message}",
-            remedy="end what else uses the GPU, or choose a smaller model"
+            remedy="end what else runs here, or choose a smaller model"
             if is_out_of_memory(message)
             else "make it again with: edge-agent models convert",
         ) from error
@@ -117,7 +117,7 @@ def failures() -> tuple[type[Exception], ...]:
     own = [
         found for found in vars(state).values() if isinstance(found, type) and issubclass(found, Exception)
     ]
-    return (*own, RuntimeError, ValueError)
+    return (*own, RuntimeError, ValueError, MemoryError)
 
 
 class ArraySession:
@@ -192,7 +192,7 @@ def _call(function: Any, *args: Any) -> Any:
         if is_out_of_memory(message):
             raise OutOfMemory(
                 f"onnxruntime has no memory left: {message}",
-                remedy="end what else uses the GPU, or choose a smaller profile",
+                remedy="end what else runs here, or choose a smaller profile",
             ) from error
         raise EngineError(
             f"onnxruntime failed: {message}", remedy="make the model again with: edge-agent models convert"

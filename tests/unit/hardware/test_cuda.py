@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from edge_agent.types import Gpu
 
 def _library(folder: Path, name: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    command = ["gcc", "-shared", "-fPIC", "-x", "c", "/dev/null", "-o", str(folder / name)]
+    soname = f"-Wl,-soname,{name}"
+    command = ["gcc", "-shared", "-fPIC", soname, "-x", "c", "/dev/null", "-o", str(folder / name)]
     subprocess.run(command, check=True, timeout=60)
     return folder
 
@@ -34,6 +36,34 @@ def test_libraries_are_found_where_the_loader_looks(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("LD_LIBRARY_PATH", str(_library(tmp_path, "libcublas.so.12")))
     libraries = json.loads(probe.ask_cuda())["libraries"]
     assert libraries["libcublas.so.12"] == "system"
+
+
+def _preloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """Where a process finds cuBLAS, and what it has mapped after a second search for the name."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(_library(tmp_path / "system", "libcublas.so.12")))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    code = (
+        "import ctypes, edge_agent.cuda as c; found = c.preload(('libcublas.so.12',));"
+        "ctypes.CDLL('libcublas.so.12'); print(found['libcublas.so.12']);"
+        "print(sorted({line.split()[-1] for line in open('/proc/self/maps') if 'libcublas' in line}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    where, mapped = done.stdout.splitlines()
+    return where, mapped
+
+
+def test_a_wheels_library_comes_before_the_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """cuBLAS of its wheel is loaded by its full path, and every later search for the name finds that one."""
+    wheel = _library(tmp_path / "site/nvidia/cublas/lib", "libcublas.so.12")
+    assert _preloaded(tmp_path, monkeypatch) == ("wheel", f"['{wheel}/libcublas.so.12']")
+
+
+def test_a_wheel_that_cannot_be_loaded_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken download does not hide the library that is there."""
+    (tmp_path / "site/nvidia/cublas/lib").mkdir(parents=True)
+    (tmp_path / "site/nvidia/cublas/lib/libcublas.so.12").write_bytes(b"half a file")
+    found = _preloaded(tmp_path, monkeypatch)
+    assert found == ("system", f"['{tmp_path}/system/libcublas.so.12']")
 
 
 def test_a_child_that_hangs_or_dies_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
