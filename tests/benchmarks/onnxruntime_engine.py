@@ -180,7 +180,10 @@ def speed(clips: list[corpus.Clip], model: str, root: Path) -> str:
 
 {table(head, rows)}
 
-{" ".join(notes)}"""
+{" ".join(notes)}
+
+The profile picks the winner: those for AVX512-VNNI and AMX name onnxruntime at int8, all others CTranslate2
+(edge_agent/decisions/0031)."""
 
 
 def _row(name: str, runs: list[Run], measures: list[str], peak: float) -> list[str]:
@@ -246,6 +249,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="use each Nth recording only")
     parser.add_argument("--model", default="whisper-base")
     parser.add_argument("--write", action="store_true", help="write the sections of RESULTS.md")
+    parser.add_argument("--note", default="", help='said in them, for example "Beside other work."')
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
@@ -260,7 +264,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as root:
             text = make(clips, args.model, Path(root))
         command = f"Command: `{COMMAND} {part} --model {args.model}{chosen} --write`; {machine()}."
-        body = f"{text.rstrip()}\n\n{command}"
+        body = "\n\n".join(filter(None, [text.rstrip(), args.note, command]))
         if args.write:
             write_section(f"onnxruntime-{part}-{args.model}", f"{title} ({args.model})", body)
         print(body)
