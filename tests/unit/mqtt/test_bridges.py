@@ -212,7 +212,8 @@ class TestHomeAssistant:
 
     def test_templates_give_what_home_assistant_shows(self) -> None:
         """Rendered as Home Assistant renders them, on real payloads."""
-        jinja = pytest.importorskip("jinja2")
+        import jinja2 as jinja
+
         environment = jinja.Environment()
         environment.filters["tojson"] = json.dumps
 
