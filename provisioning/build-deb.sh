@@ -95,7 +95,12 @@ install -Dm644 -t "$root/lib/systemd/system" "$repository"/systemd/*.service "$r
 install -Dm644 "$repository/systemd/edge-agent.sysusers.conf" "$root/usr/lib/sysusers.d/edge-agent.conf"
 install -Dm644 "$repository/systemd/edge-agent.tmpfiles.conf" "$root/usr/lib/tmpfiles.d/edge-agent.conf"
 install -Dm644 "$repository/provisioning/deb/agent.toml" "$root/etc/edge-agent/agent.toml"
-install -Dm644 -t "$root/usr/share/doc/edge-agent" "$repository/README.md" "$repository/CHANGELOG.md" "$repository/provisioning/deb/cloud-init.yaml"
+install -Dm644 -t "$root/usr/share/doc/edge-agent" "$repository"/README*.md "$repository/CHANGELOG.md" "$repository/provisioning/deb/cloud-init.yaml"
+# The pages that the README leads to, at the same places.
+for page in docs examples mosquitto/README.md enroll/README.md fleet/README.md; do
+    mkdir -p "$(dirname "$root/usr/share/doc/edge-agent/provisioning/$page")"
+    cp -r "$repository/provisioning/$page" "$root/usr/share/doc/edge-agent/provisioning/$page"
+done
 install -Dm644 "$repository/LICENSE" "$root/usr/share/doc/edge-agent/copyright"
 
 # What no device needs: headers, static libraries, tests of libraries, sources of extensions.
