@@ -9,6 +9,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -26,7 +27,7 @@ from tests.docs.pages import PAIRS, REPOSITORY, all_pages, commands, path
 
 SAMPLE = REPOSITORY / "edge_agent/samples/find_a_way_out.flac"
 WORDS = "Let us talk it over and find a way out."
-VENV = REPOSITORY / ".venv"
+VENV = Path(sys.prefix)
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,7 @@ def environment(broker: PrivateBroker, room: Room, tmp_path: Path) -> dict[str, 
         **room.environment,
         "PATH": f"{VENV / 'bin'}:{os.environ['PATH']}",
         "EDGE_AGENT_CONFIG": str(file),
+        "PIP_NO_INDEX": "1",  # everything is there; a script that thinks otherwise fails and installs nothing
         "EDGE_AGENT_STATE": str(tmp_path / "state"),
     }
 

@@ -304,12 +304,19 @@ def test_home_assistants_condition_is_true_for_the_words_it_waits_for() -> None:
     assert not holds("unavailable", "light on")
 
 
+def works(python: str) -> bool:
+    """Whether an interpreter is here; some launchers exist for versions that are not."""
+    if shutil.which(python) is None:
+        return False
+    return not subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode
+
+
 def home_assistant() -> Path:
     """The command `hass`; fetched once by pip into the cache, or HASS names an installed one."""
     if os.environ.get("HASS"):
         return Path(os.environ["HASS"])
-    python = next(filter(None, map(shutil.which, ("python3.13", "python3.12"))), None)
-    if python is None or subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode:
+    python = next(filter(works, ("python3.13", "python3.12")), None)
+    if python is None:
         pytest.skip("Home Assistant needs Python 3.12 or later, which is not here; HASS may name its `hass`")
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge-agent/home-assistant"
     hass = base / "bin/hass"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import platform
 import re
@@ -10,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +47,11 @@ def pattern(message: str) -> re.Pattern[str]:
 
 
 @pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Say:
+def say(capsys: pytest.CaptureFixture[str]) -> Iterator[Say]:
     """The command in this process: the same code without half a second of start each time."""
+
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
 
     def run(*arguments: str) -> str:
         try:
@@ -57,7 +61,9 @@ def say(capsys: pytest.CaptureFixture[str]) -> Say:
         told = capsys.readouterr()
         return told.err + told.out
 
-    return run
+    yield run
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 def wrong(*settings: str) -> Callable[[Say], str]:
