@@ -224,6 +224,7 @@ def test_use_it(checkout: Path, environment: dict[str, str], broker: PrivateBrok
     second = started(afar, checkout, environment, tmp_path / "afar")
     try:
         wait_until(lambda: WORDS in (tmp_path / "heard").read_text(), 40, "the words at the listener")
+        assert open_ports(agent.pid) == [], "the service listens on no port"
         for command in (health, *(look for look in lines() if look.startswith("edge-agent health"))):
             done = shell(command, checkout, environment)
             assert done.returncode in (0, 3), done.stdout + done.stderr
@@ -232,6 +233,18 @@ def test_use_it(checkout: Path, environment: dict[str, str], broker: PrivateBrok
             process.send_signal(signal.SIGINT)
         assert [process.wait(15) for process in (listener, second, agent)] == [0, 0, 0]
     assert "kiosk-0042" in (tmp_path / "afar").read_text()
+
+
+def open_ports(pid: int) -> list[str]:
+    """Local addresses at which a process waits for connections, TCP, as /proc has them."""
+    mine = {str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir() if file.is_symlink()}
+    rows = [
+        line.split()
+        for table in ("tcp", "tcp6")
+        for line in Path(f"/proc/{pid}/net/{table}").read_text(encoding="ascii").splitlines()[1:]
+    ]
+    assert any(f"socket:[{row[9]}]" in mine for row in rows), "its connection to the broker is seen"
+    return [row[1] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in mine]
 
 
 def started(command: str, folder: Path, environment: dict[str, str], out: Path) -> subprocess.Popen[bytes]:

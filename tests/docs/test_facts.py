@@ -16,6 +16,7 @@ from edge_agent.health import deep
 from edge_agent.models.catalog import load_catalog
 from edge_agent.mqtt import aside, commands, contract
 from edge_agent.profile.load import load_all
+from edge_agent.verbs.common import models_dir
 from tests.docs.figures import FIGURES, TUNING
 from tests.docs.pages import PAIRS, REPOSITORY, Language, path
 
@@ -73,6 +74,19 @@ def test_numbers_that_are_written_in_the_code(language: Language) -> None:
     assert re.search(rf"{aside.PER_SECOND} (commands a second|道指令)", threats)
     assert len(contract.schema("command")["properties"]["type"]["enum"]) == 10
     assert re.search(r"\bten types\b|十種", threats)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_a_box_needs(language: Language) -> None:
+    """Memory as the profile asks for it; models and outbox leave the package half a gigabyte of the disk."""
+    readme = text(PAIRS[0], language)
+    wanted = load_all([REPOSITORY / "profiles"])["cpu-avx512-vnni"].profile.match.min_usable_ram_mb
+    assert re.search(rf"{wanted} MB (of memory|記憶體)", readme)
+    disk_gb = float(re.search(r"([\d.]+) GB (of disk|磁碟空間)", readme).group(1))
+    names = [models_dir() / name for name in ("whisper-base", "whisper-tiny.en")]
+    models_mb = sum(file.stat().st_size for name in names for file in name.rglob("*") if file.is_file()) / 1e6
+    assert models_mb > 200
+    assert models_mb + config.OutboxSection().quota_mb + 500 < disk_gb * 1000
 
 
 def test_lines_of_chinese_are_not_broken() -> None:
