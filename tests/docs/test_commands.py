@@ -55,7 +55,8 @@ SYSTEM = (
 )
 ENGINE = Elsewhere("tests/systemd/test_ansible.py", "ansible-playbook")
 ENROLMENT = Elsewhere("tests/e2e/test_enrolment.py", "ca.py")
-FLEET = Elsewhere("tests/e2e/test_fleet_broker.py", "make-certs.sh")
+FLEET = Elsewhere("tests/docs/test_fleet_pages.py", "mosquitto/README.md")
+SIGNED = Elsewhere("tests/docs/test_fleet_pages.py", "fleet/README.md")
 NOT_RUN = "from the documentation of another product, and said there to be untested"
 SUITE = "runs the tests, this one among them; CI does (.ci/run)"
 
@@ -81,11 +82,14 @@ HOW: tuple[tuple[str, Parsed | Elsewhere], ...] = (
     ),
     (r"EDGE_BROKER=", Elsewhere("tests/docs/test_subscribers.py", "node-red-flow.json")),
     (r"ansible-playbook", ENGINE),
-    (r"\./(ca|enroll)\.py|echo '\{\"mqtt_url", ENROLMENT),
+    (r"\./(ca|enroll)\.py", ENROLMENT),
     (r"\./make-certs\.sh|sed 's\|@DIR@|install -m 644 acl", FLEET),
     (r"edge-agent listen --url mqtts|mosquitto_pub", FLEET),
     (r"chmod 755 /etc/mosquitto|systemctl restart mosquitto", Parsed(SYSTEM)),
-    (r"\./(repository|rollout)\.py|rsync|\S+/rollout\.py", Elsewhere("tests/e2e/test_rollout.py", "rollout")),
+    (r"\./repository\.py", SIGNED),
+    (r"\./rollout\.py", Elsewhere("tests/e2e/test_rollout.py", "fleet/rollout.py")),
+    (r"rsync", Parsed("copies to a web server that this machine does not have")),
+    (r"echo '\{\"mqtt_url", Elsewhere("tests/docs/test_fleet_pages.py", "enroll/README.md")),
     (r"step |\(umask|chown edge-agent|cp \"\$\(step", Parsed(NOT_RUN)),
 )
 

@@ -323,7 +323,7 @@ def home_assistant() -> Path:
     if not hass.exists():
         subprocess.run([python, "-m", "venv", str(base)], check=True)
         pip = [str(base / "bin/pip"), "install", "--quiet"]
-        first = subprocess.run([*pip, "homeassistant>=2024.12,<2025"], timeout=600, check=False)
+        first = subprocess.run([*pip, "homeassistant==2024.12.5"], timeout=600, check=False)
         bounds = next(base.glob("lib/*/site-packages/homeassistant/package_constraints.txt"), None)
         needed = (
             "paho-mqtt",
