@@ -176,7 +176,7 @@ def shell(command: str, folder: Path, environment: dict[str, str]) -> subprocess
 
 def minutes(command: str) -> list[pytest.MarkDecorator]:
     """Measuring takes its time."""
-    return [pytest.mark.slow] if " bench latency --live" in command else []
+    return [pytest.mark.slow] if " bench " in command else []
 
 
 @pytest.mark.parametrize("command", [pytest.param(c, marks=minutes(c)) for c in of(Ends)])
