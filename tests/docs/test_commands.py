@@ -285,6 +285,19 @@ def test_commands_within_the_text_are_understood(command: str, capsys: pytest.Ca
         assert re.search("required|expected one argument", capsys.readouterr().err), command
 
 
+def test_suites_that_the_text_names_are_there() -> None:
+    """As in `./provisioning/test.sh slow`."""
+    script = (REPOSITORY / "provisioning/test.sh").read_text(encoding="utf-8")
+    named = {
+        suite
+        for page in all_pages()
+        for suite in re.findall(r"`\./provisioning/test\.sh (\w+)`", page.read_text(encoding="utf-8"))
+    }
+    assert named >= {"slow", "systemd"}
+    for suite in named:
+        assert re.search(rf"^    ([\w| ]+ )?{suite}( [\w| ]+)?\)$", script, re.MULTILINE), suite
+
+
 def test_each_line_of_the_list_is_needed() -> None:
     """A way to treat commands that no page has any more is taken out."""
     for begin, _ in HOW:
