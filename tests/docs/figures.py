@@ -177,8 +177,8 @@ FIGURES = (
         ),
     ),
     Figure(
-        "microphones on one box that all keep up",
-        "單機可同時跟上的麥克風數",
+        "streams of sentences with rests that one box keeps up with",
+        "單機可同時跟上的串流數（句與句之間有停頓）",
         "{0}",
         "{0}",
         (Cell("streams", "whisper-base / on", "streams held"),),
@@ -301,8 +301,8 @@ TUNING = (
         ),
     ),
     Figure(
-        "microphones that keep up: whisper-base, whisper-tiny.en",
-        "跟得上的麥克風數：whisper-base、whisper-tiny.en",
+        "streams that it keeps up with: whisper-base, whisper-tiny.en",
+        "跟得上的串流數：whisper-base、whisper-tiny.en",
         "{0}; {1}",
         "{0}；{1}",
         (
