@@ -22,13 +22,14 @@ from typing import Any
 
 import msgspec
 
+from edge_agent import forms
 from edge_agent.errors import EdgeAgentError, ModelError, NoMirror
 from edge_agent.fleet.bundle import Bundle, Target, read
 from edge_agent.fleet.judge import Measured
 from edge_agent.models.files import put_in_place, sync_file
 from edge_agent.models.prepare import prepare
 from edge_agent.models.store import ModelStore
-from edge_agent.opening import Wish, open_recogniser
+from edge_agent.opening import Wish, choose_profile, open_recogniser
 from edge_agent.selftest import WORDS, clip
 from edge_agent.types import DecodeOptions, PcmFloat, Value
 
@@ -48,6 +49,8 @@ class Stage(Value, frozen=True, tag="stage"):
     mirrors: tuple[str, ...]
     models_dir: str
     seen_dir: str
+    profile: str = "auto"
+    language: str | tuple[str, ...] = "en"
 
 
 class Rehearse(Value, frozen=True, tag="rehearse"):
@@ -73,7 +76,7 @@ class Answer(Value, frozen=True):
 
 
 def stage(job: Stage) -> Bundle:
-    """Trust, fetch, adopt, prepare; any of it that is done already is not done again.
+    """Trust, fetch, adopt, make every form that serving takes; what is done already is not done again.
 
     Raises:
         EdgeAgentError: each step's own kind.
@@ -100,7 +103,16 @@ def stage(job: Stage) -> Bundle:
             prepare(name, store)
         except ModelError as error:
             _log.warning("%s", error)  # it is used as published
+    _make_form(job, store, name)
     return bundle
+
+
+def _make_form(job: Stage, store: ModelStore, name: str) -> None:
+    """The form that the profile's engine loads: made here, so that the rehearsal measures serving alone (the
+    making takes more memory than that) and the swap has nothing to wait for."""
+    wish = Wish(models_dir=store.root, profile=job.profile, model=name, language=job.language)
+    with suppress(EdgeAgentError):  # the rehearsal meets it again, and says so
+        forms.ready(store, name, choose_profile(wish)[1].profile.engine)
 
 
 def is_staged(store: ModelStore, target: Target) -> bool:
@@ -159,10 +171,7 @@ def rehearse(job: Rehearse) -> Measured:
     store = ModelStore(Path(job.models_dir))
     bundle = staged_bundle(store, job.golden_of)
     clips = _clips(bundle, _papers(store, job.golden_of))
-    if not clips:
-        raise ModelError(
-            f"{job.golden_of} has no golden recording", remedy="sign it with one that is in its language"
-        )
+    _refuse_unheard(bundle, job.language, {language for _, _, language in clips})
     _forget_peak()
     wish = Wish(models_dir=store.root, profile=job.profile, model=job.model, language=job.language, at_once=1)
     recogniser = open_recogniser(wish)
@@ -183,12 +192,37 @@ def rehearse(job: Rehearse) -> Measured:
     return msgspec.structs.replace(worst, peak_mb=_peak_mb())
 
 
+def _refuse_unheard(bundle: Bundle, configured: str | tuple[str, ...], golden: set[str]) -> None:
+    """A model is tried in every language that this device listens for, or not at all.
+
+    Raises:
+        ModelError: it does not know one, or there is no recording to try it with.
+    """
+    wanted = {_base(tag) for tag in ((configured,) if isinstance(configured, str) else configured)} - {"auto"}
+    unknown = wanted - {_base(tag) for tag in bundle.languages} if bundle.languages else set()
+    if unknown:
+        raise ModelError(
+            f"{bundle.target} does not know {', '.join(sorted(unknown))}, which this device listens for",
+            remedy="roll out one that does, or set recognition.language",
+        )
+    missing = wanted - {_base(tag) for tag in golden}
+    if missing or not golden:
+        raise ModelError(
+            f"{bundle.target} has no golden recording in {', '.join(sorted(missing)) or 'any language'}",
+            remedy="sign it with one",
+        )
+
+
+def _base(tag: str) -> str:
+    return tag.lower().partition("-")[0]
+
+
 def _clips(bundle: Bundle, papers: Path) -> list[tuple[PcmFloat, str, str]]:
     """(sound, text, language): the bundle's own, and ours where it knows English."""
     from edge_agent.audio.files import read_audio
 
     own = [(read_audio(papers / one.file), one.text, one.language) for one in bundle.golden]
-    if not bundle.languages or "en" in bundle.languages:
+    if not bundle.languages or "en" in {_base(tag) for tag in bundle.languages}:
         own.append((clip(), WORDS, "en"))
     return own
 
