@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 
 from edge_agent.app import Agent
@@ -10,6 +11,7 @@ from edge_agent.clock import SystemClock
 from edge_agent.config import Config
 from edge_agent.errors import EdgeAgentError
 from edge_agent.fleet import activation
+from edge_agent.fleet.judge import Link
 from edge_agent.fleet.keep import Keep
 from edge_agent.opening import Wish, choose_profile, resolve_model
 from edge_agent.remote import Beside
@@ -82,8 +84,12 @@ class _Parts:
         now = self._agent.scribe.statistics()
         return now.finals, sum(now.rejected.values()), now.engine_errors
 
-    def connected(self) -> bool:
-        return self._agent.courier.statistics().connected
+    def link(self) -> Link:
+        now = self._agent.courier.statistics()
+        return Link(connected=now.connected, connects=now.connects, quiet_s=now.quiet_s, reason=now.reason)
+
+    def hurry(self, seconds: float) -> None:
+        self._agent.courier.retry.hurry(time.monotonic() + seconds)
 
     def changed(self) -> None:
         self._agent.tell_info()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
-from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Protocol
 
 import msgspec
 
-from edge_agent import stagehand
+from edge_agent import stagehand, trial
 from edge_agent.backstage import Rehearse, Stage
 from edge_agent.clock import Clock
 from edge_agent.config import FleetSection
@@ -25,47 +24,25 @@ from edge_agent.errors import EdgeAgentError, FleetError
 from edge_agent.fleet import activation, judge
 from edge_agent.fleet.activation import Activation
 from edge_agent.fleet.bundle import Bundle, Expect, Target
-from edge_agent.fleet.judge import Live, Measured, Promise, Watch
+from edge_agent.fleet.judge import Measured, Promise
 from edge_agent.fleet.keep import Keep
-from edge_agent.health import load
-from edge_agent.opening import Recogniser, Wish, open_recogniser
+from edge_agent.opening import Wish, open_recogniser
 from edge_agent.spare import Opener, Spares
-from edge_agent.types import Hypothesis, Utterance
-from edge_agent.work import Work
+from edge_agent.trial import Course
 
 _log = logging.getLogger(__name__)
 
 STAGE_LIMIT_S = 6 * 3600.0
 REHEARSAL_LIMIT_S = 300.0
-SWAP_PATIENCE_S = 40.0
-"""A pause of the speakers comes within an utterance's longest length, or there is none."""
-BACK_PATIENCE_S = 8.0
 _ASK_AGAIN_S = (20.0, 60.0, 300.0)
 """After a bundle could not be had: soon, then rarely."""
 _TRY_AGAIN_S = 600.0
-_LOOK_S = 1.0
-_KEPT_RTFS = 20
-_SPARE_MB = 150.0
-"""Left free when two models are kept in memory."""
 _NOT_BY_TRYING = frozenset({"ModelError", "DigestMismatch", "EngineLoadFailed", "BadOutput"})
 """Faults of a rehearsal that the next one would meet again."""
 
 
-class Parts(Protocol):
+class Parts(trial.Parts, Protocol):
     """What it needs of the running agent."""
-
-    @property
-    def work(self) -> Work:
-        """Where errands for pauses go."""
-        ...
-
-    def counts(self) -> tuple[int, int, int]:
-        """Finals, rejected utterances, failed decodes, since the start."""
-        ...
-
-    def connected(self) -> bool:
-        """The broker is there."""
-        ...
 
     def changed(self) -> None:
         """Tell `up/info` and `up/config` anew. Any thread."""
@@ -101,12 +78,9 @@ class Steward:
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._ended = False
-        self._before: Recogniser | None = None
-        """The one that served before the trial, kept warm."""
         self._failures = 0
-        self._expect = Expect()
-        self._rtfs: deque[float] = deque(maxlen=_KEPT_RTFS)
-        self.progress = 0
+        self._on_trial = trial.Trial(spares, parts, clock, stop=self._stop, ended=lambda: self._ended)
+        self.heard = self._on_trial.heard
         self._thread = threading.Thread(target=self._run, name="steward", daemon=True)
 
     # -- any thread ---------------------------------------------------------------------------------------
@@ -123,11 +97,6 @@ class Steward:
                 self._stop.set()  # whatever is being done for the one before
                 self._changed.notify_all()
 
-    def heard(self, utterance: Utterance, hypothesis: Hypothesis) -> None:
-        """A final; on the scribe's thread."""
-        if utterance.duration_s > 0:
-            self._rtfs.append(hypothesis.cost.total_ms / 1e3 / utterance.duration_s)
-
     def stop(self, timeout_s: float = 3.0) -> None:
         """End; a trial goes on after the next start."""
         with self._changed:
@@ -136,8 +105,8 @@ class Steward:
             self._changed.notify_all()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
-        if self._before is not None and not self._thread.is_alive():
-            self._before.engine.close()
+        if not self._thread.is_alive():
+            self._on_trial.close()
 
     @property
     def wanted(self) -> Target | None:
@@ -156,7 +125,6 @@ class Steward:
     def _run(self) -> None:
         try:
             while self._goes_on():
-                self.progress += 1
                 with suppress(stagehand.Stopped):
                     self._rest(self._step())
         except Exception:  # noqa: BLE001 - the top of a thread: recognition must not end with it
@@ -197,10 +165,15 @@ class Steward:
             mirrors=self._fleet.mirrors,
             models_dir=str(self._wish.models_dir),
             seen_dir=str(self._seen_dir),
+            profile=self._wish.profile,
+            language=self._wish.language,
         )
         answer = stagehand.run(job, limit_s=STAGE_LIMIT_S, stop=self._stop)
         if answer.bundle is None:
             return self._later(answer.error)
+        if not self._parts.link().connected:
+            # A try is not spent on an outage, which would end it whatever the model is like.
+            return self._later("the broker is away; the trial waits for it")
         self._failures = 0
         return self._rehearse(candidate, answer.bundle)
 
@@ -226,8 +199,7 @@ class Steward:
         _log.info("rehearsal", extra={"model": str(candidate), "why": why, "rtf": now.rtf, "mb": now.peak_mb})
         if why:
             return self._failed(why, final=True)
-        self._expect = bundle.expect
-        return self._trial(candidate, now)
+        return self._trial(candidate, now, bundle.expect)
 
     def _measure(self, candidate: Target, model: str) -> tuple[Measured | None, str, str]:
         job = Rehearse(
@@ -244,113 +216,36 @@ class Steward:
         profile = self._spares.recogniser.choice.profile
         return Promise(rtf_max=profile.expect.rtf_max, ram_max_mb=profile.limits.ram_max_mb)
 
-    # -- the trial ----------------------------------------------------------------------------------------
-
-    def _trial(self, candidate: Target, measured: Measured) -> float:
-        before = self._live(self._parts.counts(), (0, 0, 0))
+    def _trial(self, candidate: Target, measured: Measured, expect: Expect) -> float:
         if not self._write(activation.try_out(self._keep.value)):
             return self._failed("the disk does not take its state", final=False)
         back = opener(self._wish, self._keep.value.current)
+        course = Course(trial_s=self._fleet.trial_min * 60, expect=expect, promise=self._promise())
         try:
-            ready = None
-            if load.read().available_mb > measured.peak_mb + _SPARE_MB:
-                ready = open_recogniser(named(self._wish, candidate))
-                ready.engine.warm_up()
-            self._before = self._swap(opener(self._wish, candidate), ready, SWAP_PATIENCE_S)
+            before = self._on_trial.begin(opener(self._wish, candidate), takes_mb=measured.peak_mb)
         except EdgeAgentError as error:
-            self._back(back)
+            self._on_trial.back(back)
             return self._failed(f"it cannot be opened: {error.cause}", final=False)
-        self._rtfs.clear()
         try:
-            verdict = self._watch(before)
+            verdict = self._on_trial.watch(before, course)
         except stagehand.Stopped:
             if not self._ended:
-                self._back(back)  # another one is wanted
+                self._on_trial.back(back)  # another one is wanted
                 self._write(activation.failed(self._keep.value, "another one is wanted", final=False))
             raise
         if verdict.why:
-            self._back(back)
+            self._on_trial.back(back)
             return self._failed(verdict.why, final=verdict.final)
         self._write(activation.passed(self._keep.value))
         _log.info("a new model serves", extra={"model": str(candidate)})
-        if self._before is not None:
-            self._before.engine.close()
-            self._before = None
+        self._on_trial.close()
         self._clean_up()
         return 0.0
-
-    def _watch(self, before: Live) -> judge.Verdict:
-        began_ns = connected_ns = self._clock.monotonic_ns()
-        begun = self._parts.counts()
-        while True:
-            if self._stop.wait(_LOOK_S):
-                raise stagehand.Stopped
-            self.progress += 1
-            now_ns = self._clock.monotonic_ns()
-            if self._parts.connected():
-                connected_ns = now_ns
-            moment = Watch(
-                elapsed_s=(now_ns - began_ns) / 1e9,
-                trial_s=self._fleet.trial_min * 60,
-                broker_lost_s=(now_ns - connected_ns) / 1e9,
-                trouble=self._spares.reason,
-                now=self._live(self._parts.counts(), begun),
-                before=before,
-            )
-            verdict = judge.trial(moment, self._expect, self._promise())
-            if verdict.passed or verdict.why:
-                return verdict
-
-    def _live(self, counts: tuple[int, int, int], since: tuple[int, int, int]) -> Live:
-        finals, rejected, errors = (now - then for now, then in zip(counts, since, strict=True))
-        return Live(rtfs=tuple(self._rtfs), finals=finals, rejected=rejected, errors=errors)
-
-    def _back(self, back: Opener) -> None:
-        """Serve with the previous model again, at once when it is still warm."""
-        before, self._before = self._before, None
-        try:
-            tried = self._swap(back, before, BACK_PATIENCE_S)
-        except EdgeAgentError as error:
-            _log.error("the previous model cannot be opened", extra={"why": str(error)})
-        else:
-            if tried is not None:
-                tried.engine.close()
 
     def _failed(self, why: str, *, final: bool) -> float:
         _log.warning("the new model does not serve", extra={"why": why})
         self._write(activation.failed(self._keep.value, why, final=final))
         return _TRY_AGAIN_S
-
-    def _swap(self, opens: Opener, ready: Recogniser | None, patience_s: float) -> Recogniser | None:
-        """In the next pause of the speakers; answers the one before when it is still open.
-
-        Raises:
-            EdgeAgentError: it cannot be opened, or there was no pause.
-        """
-        done = threading.Event()
-        before: list[Recogniser | None] = []
-        faults: list[EdgeAgentError] = []
-
-        def exchange() -> None:
-            if not done.is_set():
-                try:
-                    before.append(self._spares.swap(opens, ready))
-                except EdgeAgentError as error:
-                    faults.append(error)
-                done.set()
-
-        self._parts.work.errand(exchange, patience_s=patience_s)
-        deadline_ns = self._clock.monotonic_ns() + int((patience_s + 30.0) * 1e9)
-        while not done.wait(_LOOK_S):
-            if self._ended:
-                done.set()
-                raise stagehand.Stopped
-            if self._clock.monotonic_ns() > deadline_ns:
-                done.set()
-                faults.append(FleetError("recognition made no pause", remedy="it is tried again later"))
-        if faults:
-            raise faults[0]
-        return before[0]
 
     # -- what is written and what is left -----------------------------------------------------------------
 

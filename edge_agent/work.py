@@ -45,6 +45,7 @@ class Errand(Value, frozen=True):
     """Something else for the thread that owns the engine, done in a pause."""
 
     run: Callable[[], None]
+    urgent: bool = False
 
 
 Piece: TypeAlias = Arrived | Gap | Early | PartialDue | Errand
@@ -172,11 +173,14 @@ class Work:
         with self._changed:
             self._partials.configure(config if self._live else PartialConfig(enabled=False))
 
-    def errand(self, run: Callable[[], None], *, patience_s: float = _ERRAND_PATIENCE_S) -> None:
-        """Have it run by the scribe when nothing waits and nobody speaks, after a few seconds anyhow."""
+    def errand(
+        self, run: Callable[[], None], *, patience_s: float = _ERRAND_PATIENCE_S, urgent: bool = False
+    ) -> None:
+        """Have it run by the scribe when nothing waits and nobody speaks; after `patience_s` as soon as
+        nothing waits, or if it is urgent, before what waits: it may be the cure for that."""
         with self._changed:
             patience_ns = self._clock.monotonic_ns() + int(patience_s * 1e9)
-            self._errands.append((patience_ns, Errand(run=run)))
+            self._errands.append((patience_ns, Errand(run=run, urgent=urgent)))
             self._changed.notify_all()
 
     def pace_partials(self, factor: float, *, off: bool = False) -> None:
@@ -217,6 +221,8 @@ class Work:
     # Inside, with the lock held.
 
     def _pick(self) -> Piece | None:
+        if self._errands and self._errands[0][1].urgent and self._clock.monotonic_ns() >= self._errands[0][0]:
+            return self._errands.popleft()[1]
         if self._pieces:
             piece = self._pieces.popleft()
             if isinstance(piece, Arrived):

@@ -18,8 +18,11 @@ SLOWER, LARGER = 2.0, 1.5
 """Without a word of the publisher."""
 LIVE_SLOWER = 2.5
 """On the clock, beside everything else the machine does."""
-LOST_BROKER_S = 40.0
-"""With the time to swap, the previous model is back within a minute."""
+LOST_BROKER_S = 38.0
+"""Of silence. A healthy link is silent for a keepalive (28 s) and an answer; with the time to swap, the
+previous model is back within a minute of the last word."""
+STEADY_S = 5.0
+"""A broker that lets us in and throws us out again is as good as lost."""
 LEAST_FINALS = 3
 LEAST_COMPARED = 6
 """Utterances that a comparison needs."""
@@ -71,6 +74,41 @@ def _bound(said: float | None, promised: float, usual: float | None) -> float:
     return promised if usual is None else min(usual, promised)
 
 
+class Link(Value, frozen=True):
+    """The connection to the broker, as it is now."""
+
+    connected: bool
+    connects: int = 1
+    """So far."""
+    quiet_s: float = 0.0
+    """Since the broker of this connection last said anything."""
+    reason: str = ""
+    """Why there is none."""
+
+
+class Contact:
+    """How long the broker has been out of reach, from looks at the link (seconds of any steady clock).
+
+    A connection that stands but brings nothing counts as none, and so does one that has not stood for a
+    while: what a new model breaks may well be the connection and not the network.
+
+    Args:
+        now_s: a moment when all was well.
+        link: as it is then.
+    """
+
+    def __init__(self, now_s: float, link: Link) -> None:
+        self._well_s, self._connects, self._since_s = now_s, link.connects, now_s - STEADY_S
+
+    def lost_s(self, now_s: float, link: Link) -> float:
+        """Seconds since the broker was last there."""
+        if link.connects != self._connects:
+            self._connects, self._since_s = link.connects, now_s
+        if link.connected and now_s - self._since_s >= STEADY_S:
+            self._well_s = max(self._well_s, now_s - link.quiet_s)
+        return now_s - self._well_s
+
+
 class Live(Value, frozen=True):
     """What live speech told of one model."""
 
@@ -92,6 +130,8 @@ class Watch(Value, frozen=True):
     elapsed_s: float
     trial_s: float
     broker_lost_s: float
+    broker_says: str
+    """Why it is lost, as far as the connection knows."""
     trouble: str
     """What the engine's spares say; empty when they were not needed."""
     now: Live
@@ -114,7 +154,9 @@ def trial(watch: Watch, expect: Expect, promise: Promise) -> Verdict:
     if watch.now.errors >= 2:
         return Verdict(why=f"in its trial {watch.now.errors} decodes failed", final=False)
     if watch.broker_lost_s > LOST_BROKER_S:
-        return Verdict(why=f"in its trial the broker was away for {watch.broker_lost_s:.0f} s", final=False)
+        said = watch.broker_says or "it lets us in, and is gone again or silent"
+        lost = f"in its trial the broker was away for {watch.broker_lost_s:.0f} s: {said}"
+        return Verdict(why=lost, final=False)
     worse = _regression(watch, expect, promise)
     if worse:
         return Verdict(why=worse)

@@ -8,11 +8,13 @@ REFUSED_LEAST_S, REFUSED_MOST_S = 56.0, 59.0
 """Between tries at one that keeps saying no: about one a minute, in use within a minute of being mended."""
 BASE_S = 1.0
 FLOOR_S = 0.1
+HURRIED_CAP_S = 4.0
+"""Of those waits while somebody must know soon whether the broker is there."""
 PATIENT_REFUSALS = 5
 """After this many refusals in a row, one try a minute and never sooner."""
 
 
-def delay_s(failures: int, *, refused: bool, jitter: float) -> float:
+def delay_s(failures: int, *, refused: bool, jitter: float, cap_s: float = CAP_S) -> float:
     """Seconds until the next try.
 
     Unreachable: full jitter, anywhere between nothing and a doubling bound capped at a minute, so that a
@@ -23,11 +25,41 @@ def delay_s(failures: int, *, refused: bool, jitter: float) -> float:
         failures: tries that failed in a row, at least 1.
         refused: the broker answered and said no.
         jitter: random number in 0..1.
+        cap_s: bound of the waits for one that is unreachable.
     """
     if refused and failures >= PATIENT_REFUSALS:
         return REFUSED_LEAST_S + jitter * (REFUSED_MOST_S - REFUSED_LEAST_S)
-    bound = min(CAP_S, BASE_S * 2.0 ** min(failures - 1, 10))
+    bound = min(cap_s, BASE_S * 2.0 ** min(failures - 1, 10))
     return max(FLOOR_S, jitter * bound)
+
+
+class Retry:
+    """When the broker is tried again (seconds of any steady clock). One writer; `hurry` from any thread."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        """In a row."""
+        self._failed_s = self._next_s = self._hurried_until_s = 0.0
+        self._refused = False
+
+    def at_s(self, now_s: float) -> float:
+        """The time of the next try."""
+        if self._refused or now_s >= self._hurried_until_s:
+            return self._next_s
+        return min(self._next_s, self._failed_s + HURRIED_CAP_S)
+
+    def failed(self, now_s: float, *, refused: bool, jitter: float) -> float:
+        """Another try failed; answers the wait in seconds."""
+        self.failures += 1
+        self._failed_s, self._refused = now_s, refused
+        cap_s = HURRIED_CAP_S if now_s < self._hurried_until_s else CAP_S
+        wait_s = delay_s(self.failures, refused=refused, jitter=jitter, cap_s=cap_s)
+        self._next_s = now_s + wait_s
+        return wait_s
+
+    def hurry(self, until_s: float) -> None:
+        """Until then try often. A broker that says no is not asked more often for it."""
+        self._hurried_until_s = until_s
 
 
 class Holds:

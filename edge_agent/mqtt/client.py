@@ -142,6 +142,11 @@ class Connection:
         return self._lost is None and self._client.socket() is not None
 
     @property
+    def quiet_s(self) -> float:
+        """Since the broker last said anything."""
+        return time.monotonic() - self._last_rx
+
+    @property
     def in_flight(self) -> int:
         """QoS 1 publishes that the broker has not acknowledged."""
         return len(self._unacked)

@@ -18,7 +18,7 @@ from edge_agent.clock import Clock
 from edge_agent.errors import BrokerError, BrokerRefused, ConfigError
 from edge_agent.mqtt import wire
 from edge_agent.mqtt.aside import Aside
-from edge_agent.mqtt.backoff import Holds, delay_s
+from edge_agent.mqtt.backoff import Holds, Retry
 from edge_agent.mqtt.client import NO_SUBSCRIBERS, Connection
 from edge_agent.mqtt.doubt import Doubt
 from edge_agent.mqtt.events import Acked, Granted, Lost, Message
@@ -75,6 +75,7 @@ class Courier:
         """Rises at least once a second while the thread is well (a blocked connect may take 20 s)."""
         self.failure: BaseException | None = None
         """What ended the thread, when something did."""
+        self.retry = Retry()
         self._settings, self._topics, self._outbox = settings, topics, outbox
         self._jitter = jitter or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._presence = Presence(topics, clock=clock, boot_id=boot_id)
@@ -89,13 +90,10 @@ class Courier:
         self._accepted: list[tuple[int, int]] = []
         self._doubt = Doubt(WINDOW)
         self._holds = Holds()
-        self._mark_at, self._draining = 0.0, False
-        self._live_after = 0
+        self._mark_at, self._live_after, self._draining = 0.0, 0, False
         self._more, self._fresh = True, False
-        self._failures = 0
-        self._reason, self._refused = "not connected yet", False
-        self._denial = ""
-        self._next_try = self._next_tick = 0.0
+        self._reason, self._denial, self._refused = "not connected yet", "", False
+        self._next_tick = 0.0
         self._stop_at: float | None = None
         self._farewell = self._drained = False
         self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
@@ -143,11 +141,13 @@ class Courier:
 
     def statistics(self) -> CourierStatistics:
         """Counters and the state of the connection."""
+        connection = self._connection
         return self._counters.statistics(
-            connected=self._connection is not None,
+            connected=connection is not None,
+            quiet_s=0.0 if connection is None else connection.quiet_s,
             refused=self._refused or bool(self._denial),
             reason=self._reason or self._denial,
-            failures=self._failures,
+            failures=self.retry.failures,
             in_flight=len(self._sent_rows),
         )
 
@@ -187,8 +187,8 @@ class Courier:
         if self._connection is None:
             if self._stop_at is not None:
                 return False
-            if now < self._next_try:
-                self._idle(min(self._next_try, self._next_tick) - now)
+            if now < (next_try := self.retry.at_s(now)):
+                self._idle(min(next_try, self._next_tick) - now)
             else:
                 self._connect()
             return True
@@ -228,9 +228,7 @@ class Courier:
         _log.info("connected to %s", self._settings.url)
 
     def _failed(self, reason: str, *, refused: bool) -> None:
-        self._failures += 1
-        wait_s = delay_s(self._failures, refused=refused, jitter=self._jitter.random())
-        self._next_try = time.monotonic() + wait_s
+        wait_s = self.retry.failed(time.monotonic(), refused=refused, jitter=self._jitter.random())
         if reason != self._reason:
             _log.warning("%s (next try in %.0f s)", reason, wait_s)
         self._reason, self._refused = reason, refused
@@ -375,7 +373,9 @@ class Courier:
         self._doubt.accepted(seq, time.monotonic())
 
     def _taken(self, what: str) -> None:
-        self._failures = 0  # only now: a broker that accepts the login and then throws us out is no success
+        self.retry.failures = (
+            0  # only now: a broker that accepts the login and then throws us out is no success
+        )
         if self._holds.accepted(what) and not self._holds:
             self._denial = ""
 

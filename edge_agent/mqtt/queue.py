@@ -65,6 +65,8 @@ class CourierStatistics(Value, frozen=True):
     """Counters since the start, and how the connection stands."""
 
     connected: bool
+    quiet_s: float
+    """Since the broker last said anything; 0 without a connection."""
     refused: bool
     """The broker answers and says no (login, certificate, permission)."""
     reason: str
@@ -90,11 +92,19 @@ class Counters:
         self.truncated = self.set_aside = self.partials_sent = self.partials_dropped = 0
 
     def statistics(
-        self, *, connected: bool, refused: bool, reason: str, failures: int, in_flight: int
+        self,
+        *,
+        connected: bool,
+        quiet_s: float,
+        refused: bool,
+        reason: str,
+        failures: int,
+        in_flight: int,
     ) -> CourierStatistics:
         """A snapshot."""
         return CourierStatistics(
             connected=connected,
+            quiet_s=round(quiet_s, 1),
             refused=refused,
             reason=reason,
             connects=self.connects,

@@ -97,3 +97,14 @@ def test_what_is_wrong_is_named() -> None:
     assert result["words_found"] < 0.7
     wrong, result = examine(Broken(), DecodeOptions(), clip())
     assert (wrong, result) == ("recognition failed: it fell over", {})
+
+
+def test_an_urgent_errand_goes_before_what_waits(work: Work, clock: Clock) -> None:
+    """When recognition never catches up, the errand that would mend it must not wait for that."""
+    work.errand(lambda: None, patience_s=6, urgent=True)
+    work.final(utterance())
+    assert isinstance(work.take(0.0), Arrived), "in a pause as long as there is hope for one"
+    work.final(utterance())
+    clock.now_ns = 6_000_000_000
+    assert isinstance(work.take(0.0), Errand)
+    assert isinstance(work.take(0.0), Arrived)

@@ -5,7 +5,19 @@ from __future__ import annotations
 import pytest
 
 from edge_agent.fleet.bundle import Expect
-from edge_agent.fleet.judge import Live, Measured, Promise, Verdict, Watch, rehearsal, trial
+from edge_agent.fleet.judge import (
+    LOST_BROKER_S,
+    STEADY_S,
+    Contact,
+    Link,
+    Live,
+    Measured,
+    Promise,
+    Verdict,
+    Watch,
+    rehearsal,
+    trial,
+)
 
 PROMISE = Promise(rtf_max=0.4, ram_max_mb=500)
 BEFORE = Measured(words=0.95, rtf=0.1, peak_mb=200)
@@ -41,7 +53,7 @@ def test_a_heavier_model_says_so_in_its_signed_document() -> None:
 
 
 def watch(**fields: object) -> Watch:
-    usual = {"elapsed_s": 100.0, "trial_s": 600.0, "broker_lost_s": 0.0, "trouble": ""}
+    usual = {"elapsed_s": 100.0, "trial_s": 600.0, "broker_lost_s": 0.0, "broker_says": "", "trouble": ""}
     quiet = {"now": Live(), "before": Live(rtfs=(0.1,) * 10, finals=20, rejected=1)}
     return Watch(**{**usual, **quiet, **fields})
 
@@ -75,3 +87,42 @@ def test_what_ends_a_trial_early(fields: dict, why: str, final: bool) -> None:
     verdict = judged(**fields)
     assert why in verdict.why
     assert verdict.final is final
+
+
+def lost_after(links: list[Link]) -> int | None:
+    """The second at which a trial would end, when the link is as in the list, one look a second."""
+    contact = Contact(0.0, Link(connected=True))
+    for second, link in enumerate(links, 1):
+        if contact.lost_s(float(second), link) > LOST_BROKER_S:
+            return second
+    return None
+
+
+def test_a_lost_broker_is_noticed_whichever_way_it_went() -> None:
+    """Gone, or there and silent: the same second, counted from its last word."""
+    gone = [Link(connected=False)] * 100
+    silent = [Link(connected=True, quiet_s=float(second)) for second in range(1, 101)]
+    # paho gives a silent connection up, and the broker's socket still takes a new one.
+    mute = [*silent[:30], *[Link(connected=False, connects=1)] * 70]
+    assert {lost_after(gone), lost_after(silent), lost_after(mute)} == {int(LOST_BROKER_S) + 1}
+
+
+def test_a_link_that_is_quiet_for_its_keepalive_is_well() -> None:
+    """Nobody speaks: a ping each half minute is all there is."""
+    idle = [Link(connected=True, quiet_s=float(second % 29)) for second in range(1000)]
+    assert lost_after(idle) is None
+
+
+def test_a_broker_that_throws_us_out_each_time_is_lost() -> None:
+    """It lets us in every four seconds, and never for long."""
+    thrown_out = [Link(connected=second % 4 < 3, connects=1 + (second + 4) // 4) for second in range(100)]
+    assert lost_after(thrown_out) is not None
+
+
+def test_a_broker_that_comes_back_in_time_ends_no_trial() -> None:
+    """Half a minute away, then steady; ten times."""
+    once = [Link(connected=False)] * 30
+    for number in range(2, 12):
+        once += [Link(connected=True, connects=number)] * (int(STEADY_S) + 3)
+        once += [Link(connected=False, connects=number)] * 30
+    assert lost_after(once) is None
