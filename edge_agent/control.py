@@ -17,6 +17,7 @@ from edge_agent.clock import Clock
 from edge_agent.config import Config
 from edge_agent.errors import EdgeAgentError
 from edge_agent.hands import Hands
+from edge_agent.install import Install
 from edge_agent.mqtt import commands, desired, wire
 from edge_agent.mqtt.aside import Aside, Post
 from edge_agent.mqtt.bridges import Bridges, Tell
@@ -70,6 +71,7 @@ class Control:
         self._running = standing.config
         """What the parts were started with: holds for what takes a restart."""
         self._config = self._running
+        self.install = Install(store, answer=self._answer, later=self._later.put)
         self._pending: tuple[str, ...] = ()
         self.on_config: Callable[[Config], None] = lambda _config: None
         """Told of each configuration that is taken over."""
@@ -89,6 +91,7 @@ class Control:
         if remote.restarting is not None:
             self._answer(remote.restarting, "done", result={"profile": self._hands.profile})
             self._store.change(restarting=None)
+        self.install.resume()
         self._report()
         self._tell_bridges()
 
@@ -139,9 +142,6 @@ class Control:
         assert isinstance(read, commands.Command)
         kind = commands.kind_of(read.action)
         _log.info("command", extra={"command": reply.command_id, "type": kind})
-        if isinstance(read.action, commands.InstallModel):
-            self._answer(reply, "refused", _NO_INSTALL)
-            return
         self._answer(reply, "accepted")
         self._carry_out(read.action, _COMMANDER, reply)
         self._store.change(seen=self._gate.seen)  # after acting: the disk may take its time
@@ -188,7 +188,8 @@ class Control:
             case commands.Restart():
                 self._restart(reply)
             case commands.InstallModel():
-                self._answer(reply, "refused", _NO_INSTALL)
+                assert reply is not None  # no bridge has this one
+                self.install.ask(action, reply)
         return None
 
     def _at_once(
@@ -362,11 +363,6 @@ class Control:
             return ""
         ours = topic.startswith(f"{self._topics.prefix}/")
         return "" if ours and not topic.startswith(f"{self._topics.answer}/") else topic
-
-
-_NO_INSTALL = (
-    "models cannot be installed from afar by command: set fleet.model and fleet.model_version in down/config"
-)
 
 
 def _values(config: Config) -> dict[str, object]:

@@ -66,6 +66,7 @@ def attend(agent: Agent, config: Config, state_dir: Path, *, spares: Spares, wis
     agent.more_info = steward.facts
     agent.control.on_config = lambda changed: steward.want(changed.fleet)
     agent.control.beside = lambda: _beside(steward)
+    agent.control.install.installer = steward.install
     agent.hear(steward.heard)
     return steward
 

@@ -24,6 +24,14 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     correlation: bytes | None = None
 
 
+class Installing(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that a command asked for and that is on its way."""
+
+    reply: Reply
+    model: str
+    version: int
+
+
 class Remote(msgspec.Struct, frozen=True, kw_only=True):
     """The file `remote.json` of the state directory."""
 
@@ -37,6 +45,7 @@ class Remote(msgspec.Struct, frozen=True, kw_only=True):
     """With `muted`: None for until told."""
     restarting: Reply | None = None
     """Who asked for the restart and waits to hear that it is done."""
+    installing: Installing | None = None
     seen: dict[str, int] = {}
     """Command id -> expiry, UTC milliseconds."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -29,6 +29,7 @@ from edge_agent.fleet.keep import Keep
 from edge_agent.opening import Wish, open_recogniser
 from edge_agent.spare import Opener, Spares
 from edge_agent.trial import Course
+from edge_agent.types import Value
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +48,13 @@ class Parts(trial.Parts, Protocol):
     def changed(self) -> None:
         """Tell `up/info` and `up/config` anew. Any thread."""
         ...
+
+
+class Once(Value, frozen=True):
+    """A wish of its own beside the configuration's."""
+
+    target: Target
+    decided: Callable[[str], None]
 
 
 class Steward:
@@ -79,6 +87,7 @@ class Steward:
         self._stop = threading.Event()
         self._ended = False
         self._failures = 0
+        self._once: Once | None = None
         self._on_trial = trial.Trial(spares, parts, clock, stop=self._stop, ended=lambda: self._ended)
         self.heard = self._on_trial.heard
         self._thread = threading.Thread(target=self._run, name="steward", daemon=True)
@@ -108,13 +117,38 @@ class Steward:
         if not self._thread.is_alive():
             self._on_trial.close()
 
+    def install(self, target: Target, decided: Callable[[str], None], *, resumed: bool) -> str:
+        """Bring a model to serve beside the configuration's wish, if that has none; see `install.Installer`.
+
+        It is fetched once: what cannot be had now is refused, not waited for.
+        """
+        with self._changed:
+            state, named_there = self._keep.value, self._configured
+            if named_there not in (None, target):
+                return f"the configuration wants {named_there}; change fleet.model and fleet.model_version"
+            if resumed and target not in (state.candidate, state.current):
+                return state.reason or "it was given up"
+            why = activation.refusal(state, target)
+            if why:
+                return why
+            self._once = Once(target=target, decided=decided)
+            if state.candidate != target:
+                self._stop.set()
+                self._changed.notify_all()
+        return ""
+
     @property
-    def wanted(self) -> Target | None:
-        """What the configuration names."""
+    def _configured(self) -> Target | None:
         fleet = self._fleet
         if not (fleet.model and fleet.model_version):
             return None
         return Target(name=fleet.model, version=fleet.model_version)
+
+    @property
+    def wanted(self) -> Target | None:
+        """What the configuration names, else what a command asked for."""
+        once = self._once
+        return self._configured or (None if once is None else once.target)
 
     def facts(self) -> Mapping[str, object]:
         """For `up/info`."""
@@ -125,8 +159,11 @@ class Steward:
     def _run(self) -> None:
         try:
             while self._goes_on():
+                once, rest_s = self._once, 0.0
                 with suppress(stagehand.Stopped):
-                    self._rest(self._step())
+                    rest_s = self._step()
+                self._settle(once)
+                self._rest(rest_s)
         except Exception:  # noqa: BLE001 - the top of a thread: recognition must not end with it
             _log.exception("the steward ended; what serves goes on serving")
 
@@ -139,6 +176,20 @@ class Steward:
     def _rest(self, seconds: float) -> None:
         with self._changed:
             self._changed.wait_for(self._stop.is_set, seconds)
+
+    def _settle(self, once: Once | None) -> None:
+        """Tell whoever asked by command before this step, when it is decided."""
+        state = self._keep.value
+        if once is None or self._ended or self.wanted == once.target == state.candidate:
+            return
+        if state.current == once.target:
+            why = ""
+        elif self.wanted == once.target:
+            why = state.reason or "it was given up"
+        else:
+            why = f"the configuration wants {self.wanted}"
+        self._once = None
+        once.decided(why)
 
     def _step(self) -> float:
         """One step of the way; answers how long to wait for the next."""
@@ -173,16 +224,19 @@ class Steward:
             return self._later(answer.error)
         if not self._parts.link().connected:
             # A try is not spent on an outage, which would end it whatever the model is like.
-            return self._later("the broker is away; the trial waits for it")
+            return self._later("the broker is away; the trial waits for it", once=True)
         self._failures = 0
         return self._rehearse(candidate, answer.bundle)
 
-    def _later(self, why: str) -> float:
-        """It cannot be had now: say why, and ask again."""
+    def _later(self, why: str, *, once: bool = False) -> float:
+        """It cannot be had now: say why, and ask again; a command's wish ends here unless `once`."""
         wait_s = _ASK_AGAIN_S[min(self._failures, len(_ASK_AGAIN_S) - 1)]
         self._failures += 1
         _log.warning("the wanted model cannot be had", extra={"why": why})
-        self._write(activation.delayed(self._keep.value, why))
+        if self._configured is None and not once:
+            self._write(activation.failed(self._keep.value, why, final=False))
+        else:
+            self._write(activation.delayed(self._keep.value, why))
         return wait_s
 
     def _rehearse(self, candidate: Target, bundle: Bundle) -> float:

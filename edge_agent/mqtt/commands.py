@@ -77,9 +77,10 @@ class Replay(Value, frozen=True, tag="replay", tag_field="type"):
 
 
 class InstallModel(Value, frozen=True, tag="install_model", tag_field="type"):
-    """Install a model by its name in the signed catalogue."""
+    """Bring a signed model to serve, once: its name and number in the fleet's signed list."""
 
-    model: _Name
+    model: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,47}\Z")]
+    version: Annotated[int, Meta(ge=1, le=2**53)]
 
 
 class Restart(Value, frozen=True, tag="restart", tag_field="type"):

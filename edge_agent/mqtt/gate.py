@@ -17,7 +17,14 @@ MAX_IDS = 4096
 SKEW_MS = 5 * 60 * 1000
 """How far ahead of ours the sender's clock may be."""
 
-_PER_MINUTE: dict[str, int] = {"mute": 30, "self_test": 6, "replay": 6, "set_profile": 6, "restart": 1}
+_PER_MINUTE: dict[str, int] = {
+    "mute": 30,
+    "self_test": 6,
+    "replay": 6,
+    "set_profile": 6,
+    "install_model": 6,
+    "restart": 1,
+}
 _ALL_PER_MINUTE = 120
 _SETTLE_NS = 60 * 1_000_000_000
 """After a start, this long no command may restart the device: one that keeps asking cannot keep it down."""

@@ -121,7 +121,7 @@ def test_replay_sends_delivered_messages_again(fleet: Commander) -> None:
         (command("reboot"), "type: not one of"),
         (command("mute", {"duration_s": -1}), "duration_s"),
         (command("mute", {"command": "rm -rf /"}), "unknown field"),
-        (command("install_model", {"model": "whisper-base"}), "cannot be installed from afar"),
+        (command("install_model", {"model": "http://kiosk", "version": 3}), "model"),
         (command("set_profile", {"profile": "no-such"}), "less than a minute ago"),
         (command("flush", schema="command/2"), "schema"),
     ],

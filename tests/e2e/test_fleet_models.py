@@ -19,7 +19,7 @@ from edge_agent.mqtt.private_broker import PrivateBroker
 from edge_agent.verbs.common import models_dir
 from tests.broker import Subscriber, wait_until
 from tests.e2e.agent_process import AgentProcess
-from tests.e2e.commander import Commander
+from tests.e2e.commander import Commander, command
 from tests.provisioned import load
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -262,3 +262,36 @@ def test_no_try_is_spent_while_the_broker_is_away(made: Path, tmp_path: Path) ->
             broker.start()
             wait_until(lambda: told(heard).get("state") == "done", 180, agent.log)
             assert state_of(home)["tries"] == {"small 1": 1}
+
+
+def test_a_command_brings_a_signed_model_once(made: Path, tmp_path: Path) -> None:
+    """accepted, running, done, also across a restart; what is not signed or not good is refused with the
+    reason; where the desired configuration names a model, that holds."""
+    with PrivateBroker() as broker:
+        home = Home(tmp_path / "box", made, broker)
+        with Commander(broker.port) as fleet, home.agent as agent:
+            begin(fleet, agent)
+            stranger = fleet.ask("install_model", {"model": "stranger", "version": 7}, timeout_s=60)
+            assert (stranger["state"], "no signed model stranger 7" in stranger["reason"]) == (
+                "refused",
+                True,
+            )
+            asked = fleet.send(command("install_model", {"model": "small", "version": 1}))
+            wait_until(
+                lambda: fleet.answers(asked)[-1:] and fleet.answers(asked)[-1]["state"] == "running", 20
+            )
+            other = fleet.ask("install_model", {"model": "small", "version": 2})
+            assert "small 1 is being installed" in other["reason"]
+            agent.terminate(20)
+            agent.start()
+            answer = fleet.last(asked, 150)
+            assert (answer["state"], answer["result"]) == ("done", {"model": "small", "version": 1})
+            assert [a["state"] for a in fleet.answers(asked)] == ["accepted", "running", "done"]
+            wait_until(lambda: committed(home)[-1]["model"].startswith("small.v1@"), 30)
+            dumb = fleet.ask("install_model", {"model": "dumb", "version": 1}, timeout_s=120)
+            assert (dumb["state"], "of the words came out" in dumb["reason"]) == ("refused", True)
+            assert committed(home)[-1]["model"].startswith("small.v1@")
+            desire(fleet, "small", 1)
+            wait_until(lambda: told(fleet).get("state") == "done", 30)
+            managed = fleet.ask("install_model", {"model": "small", "version": 2})
+            assert "the configuration wants small 1" in managed["reason"]

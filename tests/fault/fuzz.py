@@ -48,7 +48,7 @@ ARGS: dict[str, tuple[dict, ...]] = {
     "set_profile": ({"profile": "auto"},),
     "reload_terms": ({}, {"terms": ["a", "塔吊"]}),
     "replay": ({"from_seq": 1}, {"since": "2026-11-20T13:00:00Z"}),
-    "install_model": ({"model": "m"},),
+    "install_model": ({"model": "m", "version": 1},),
 }
 
 

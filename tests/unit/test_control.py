@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from edge_agent.config import Config, with_values
 from edge_agent.control import Control
 from edge_agent.errors import ModelMissing, OutboxError
+from edge_agent.fleet.bundle import Target
 from edge_agent.mqtt import wire
 from edge_agent.mqtt.aside import Aside
 from edge_agent.mqtt.bridges import Bridges
@@ -93,7 +95,7 @@ class Box:
         self.boot()
         self.clock.now_s += 120
 
-    def boot(self) -> None:
+    def boot(self, installer: Installer | None = None) -> None:
         self.hands, self.kept = Noting(), {}
         self.store = RemoteStore(self.folder / "remote.json")
         self.aside = Aside()
@@ -114,6 +116,8 @@ class Box:
             standing=standing,
             clock=self.clock,
         )
+        if installer is not None:
+            self.control.install.installer = installer
         self.control.start()
 
     def hear(self, topic: str, body: object, **other: object) -> None:
@@ -169,12 +173,68 @@ def test_done_and_refused_are_told_with_result_and_reason(box: Box) -> None:
     assert (refused["state"], refused["reason"]) == ("refused", "the disk takes no writes; look at it")
 
 
-def test_installing_a_model_is_refused_at_once(box: Box) -> None:
-    """Told at once, with the way that there is."""
-    box.ask("install_model", {"model": "m"})
-    ((_, answer),) = box.posts()
-    assert answer["state"] == "refused"
-    assert "fleet.model" in answer["reason"]
+def test_installing_a_model_takes_a_fleet(box: Box) -> None:
+    """A device that trusts nobody installs nothing; no address can be named."""
+    box.ask("install_model", {"model": "m", "version": 1})
+    assert box.last()["state"] == "refused"
+    box.ask("install_model", {"model": "m", "version": 1})
+    assert "trusts no fleet" in box.last()["reason"]
+    box.ask("install_model", {"model": "m", "version": 1, "url": "http://x"})
+    assert "unknown field" in box.last()["reason"]
+
+
+class Installer:
+    """The fleet's side: remembers what it was asked, and decides when told to."""
+
+    def __init__(self, refuses: str = "") -> None:
+        self.refuses, self.asked = refuses, []
+
+    def __call__(self, target: Target, decided: Callable[[str], None], *, resumed: bool) -> str:
+        self.asked.append((str(target), resumed))
+        self.decided = decided
+        return self.refuses
+
+
+@pytest.mark.parametrize(("why", "state"), [("", "done"), ("it takes 900 MB", "refused")])
+def test_a_model_is_installed_or_refused_with_the_reason(box: Box, why: str, state: str) -> None:
+    """accepted, running, and one last word; another one must wait for that."""
+    box.control.install.installer = installer = Installer()
+    box.ask("install_model", {"model": "m", "version": 3})
+    assert box.states() == ["accepted", "running"]
+    box.ask("install_model", {"model": "m", "version": 4})
+    assert "m 3 is being installed" in box.last()["reason"]
+    installer.decided(why)
+    box.control.tick()
+    answer = box.last()
+    assert (answer["state"], answer["reason"]) == (state, why)
+    assert installer.asked == [("m 3", False)]
+    box.ask("install_model", {"model": "m", "version": 4})
+    assert box.states() == ["accepted", "running"]
+
+
+def test_a_model_that_is_on_its_way_outlives_a_restart(box: Box) -> None:
+    """It is gone on with, and whoever asked before the restart is answered after it."""
+    box.control.install.installer = Installer()
+    first = box.ask("install_model", {"model": "m", "version": 3})
+    installer = Installer()
+    box.boot(installer)
+    assert installer.asked == [("m 3", True)]
+    installer.decided("")
+    box.control.tick()
+    answer = box.last()
+    assert (answer["command_id"], answer["state"]) == (first, "done")
+    assert answer["result"] == {"model": "m", "version": 3}
+    box.boot(Installer())
+    assert box.posts() == [], "told once"
+
+
+def test_a_model_whose_trial_ended_the_process_is_told_after_it(box: Box) -> None:
+    """The way is over when the next process starts: refused, with the reason."""
+    box.control.install.installer = Installer()
+    box.ask("install_model", {"model": "m", "version": 3})
+    box.boot(Installer(refuses="in its trial it was killed"))
+    answer = box.last()
+    assert (answer["state"], answer["reason"]) == ("refused", "in its trial it was killed")
 
 
 def test_a_retained_command_is_not_even_answered(box: Box) -> None:

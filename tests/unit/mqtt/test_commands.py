@@ -70,7 +70,7 @@ GOOD = [
         {"since": "2026-11-20T13:00:00Z"},
         commands.Replay(since=datetime(2026, 11, 20, 13, tzinfo=UTC)),
     ),
-    ("install_model", {"model": "whisper-base"}, commands.InstallModel(model="whisper-base")),
+    ("install_model", {"model": "kiosk", "version": 3}, commands.InstallModel(model="kiosk", version=3)),
     ("restart", {}, commands.Restart()),
 ]
 
@@ -100,7 +100,9 @@ class TestReading:
             (message("mute", {"type": "restart"}), "args"),
             (message("set_profile"), "profile"),
             (message("set_profile", {"profile": "../../etc/passwd"}), "profile"),
-            (message("install_model", {"model": "http://x/y"}), "model"),
+            (message("install_model", {"model": "http://x/y", "version": 1}), "model"),
+            (message("install_model", {"model": "m"}), "version"),
+            (message("install_model", {"model": "m", "version": 0}), "version"),
             (message("reload_terms", {"terms": ["x" * 101]}), "terms"),
             (message("reload_terms", {"terms": ["x"] * 501}), "terms"),
             (message("replay"), "one of them"),
