@@ -61,13 +61,22 @@ def keep(path: Path, key: bytes, certificate: bytes, name: str) -> None:
     Raises:
         FleetError: the certificate is another key's or another name's; nothing is written.
     """
+    write_atomically(path, paired(key, certificate, name), mode=MODE)
+
+
+def paired(key: bytes, certificate: bytes, name: str) -> bytes:
+    """Both, one after the other.
+
+    Raises:
+        FleetError: the certificate is another key's or another name's.
+    """
     made = _certificate(certificate)
     private = serialization.load_pem_private_key(key, None)
     if _public(made.public_key()) != _public(private.public_key()):
         raise FleetError("the certificate is that of another key", remedy="enrol again")
     if common_name(made) != name:
         raise FleetError(f'the certificate names "{common_name(made)}", not "{name}"', remedy="enrol again")
-    write_atomically(path, key + certificate, mode=MODE)
+    return key + certificate
 
 
 def days_left(path: Path, now: datetime | None = None) -> float:

@@ -3,6 +3,7 @@
 
     enroll.py https://ca.example:8443 TOKEN     first time, or again after a loss (revokes the old one)
     enroll.py https://ca.example:8443 --renew   a new key and certificate, proven by the present one
+    enroll.py ... --tpm                         the same, the key sealed by this machine's TPM
 
 The key is made here, readable by the agent only, and never leaves: what is sent is a request that it signs.
 The token comes from `ca.py token`, is good once and for an hour, and says whose certificate to believe, so
@@ -21,12 +22,24 @@ import sys
 import tomllib
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edge_agent.errors import EdgeAgentError, FleetError, UsageError
 from edge_agent.files import write_atomically
-from edge_agent.fleet.identity import Token, days_left, fingerprint, keep, make_request, parse_token
+from edge_agent.fleet import sealed
+from edge_agent.fleet.identity import (
+    Token,
+    days_left,
+    fingerprint,
+    keep,
+    make_request,
+    paired,
+    parse_token,
+)
 
 TIMEOUT_S = 20
 RENEW_DAYS = 60
@@ -34,37 +47,92 @@ _ANSWER_BYTES = 1 << 20
 _USER = "edge-agent"
 
 
-def enrol(url: str, token: Token, etc: Path, *, force: bool = False) -> Path:
+@dataclass(frozen=True)
+class Home:
+    """Where a device keeps its identity.
+
+    Args:
+        etc: the agent's configuration directory.
+        units: systemd's.
+        tpm: the TPM that seals the key; empty: a file that its owner alone reads.
+    """
+
+    etc: Path
+    units: Path = Path("/etc/systemd/system")
+    tpm: str = ""
+
+    @property
+    def pem(self) -> Path:
+        """Key and certificate, as the agent reads them."""
+        if self.tpm:
+            return Path("/run/credentials/edge-agent.service") / sealed.CREDENTIAL
+        return self.etc / "device.pem"
+
+    @property
+    def certificate(self) -> Path:
+        """A file that holds the certificate."""
+        return self.etc / ("device.crt" if self.tpm else "device.pem")
+
+    def keep(self, key: bytes, certificate: bytes, name: str) -> None:
+        """Replace key and certificate at once."""
+        if not self.tpm:
+            keep(self.etc / "device.pem", key, certificate, name)
+            _own(self.etc / "device.pem")
+            return
+        secret = paired(key, certificate, name)
+        sealed.seal(secret, self.etc / "device.cred", device=self.tpm)
+        write_atomically(self.etc / "device.crt", certificate)
+        drop_in = self.units / "edge-agent.service.d/identity.conf"
+        drop_in.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(drop_in, sealed.drop_in(self.etc / "device.cred"))
+        (self.etc / "device.pem").unlink(missing_ok=True)
+
+    @contextmanager
+    def opened(self) -> Iterator[str]:
+        """A path of key and certificate for the time of a request."""
+        if not self.tpm:
+            yield str(self.etc / "device.pem")
+            return
+        descriptor = sealed.in_memory(sealed.unseal(self.etc / "device.cred", device=self.tpm))
+        try:
+            yield f"/proc/self/fd/{descriptor}"
+        finally:
+            os.close(descriptor)
+
+
+def enrol(url: str, token: Token, home: Home, *, force: bool = False) -> Path:
     """First enrolment; answers the configuration file."""
+    etc = home.etc
     toml = etc / "agent.toml"
     if _says_something(toml) and not force:
         raise UsageError(f"{toml} is in use", remedy="add --force to replace it; a copy stays beside it")
+    if home.tpm:
+        sealed.seal(b"probe", None, device=home.tpm)  # before the token is spent
     ca = _ca(url, token)
     key, request = make_request(token.name)
     told = _ask(f"{url}/enroll", {"secret": token.secret, "csr": request.decode()}, ca)
     etc.mkdir(mode=0o755, parents=True, exist_ok=True)
-    keep(etc / "device.pem", key, str(told["certificate"]).encode(), token.name)
+    home.keep(key, str(told["certificate"]).encode(), token.name)
     write_atomically(etc / "ca.crt", ca)
     settings = dict(told.get("settings") or {})
     if settings.get("root"):
         write_atomically(etc / "root.json", str(settings["root"]).encode())
     if toml.exists():
         shutil.copyfile(toml, toml.with_suffix(".toml.before"))
-    write_atomically(toml, _configuration(token.name, settings, etc).encode())
-    _own(etc / "device.pem")
+    write_atomically(toml, _configuration(token.name, settings, home).encode())
     return toml
 
 
-def renew(url: str, etc: Path, *, force: bool = False) -> bool:
+def renew(url: str, home: Home, *, force: bool = False) -> bool:
     """A new key and certificate for a device that has one; False while that is not needed."""
-    pem = etc / "device.pem"
-    if days_left(pem) > RENEW_DAYS and not force:
+    if days_left(home.certificate) > RENEW_DAYS and not force:
         return False
-    name = tomllib.loads((etc / "agent.toml").read_text(encoding="utf-8"))["device"]["id"]
+    name = tomllib.loads((home.etc / "agent.toml").read_text(encoding="utf-8"))["device"]["id"]
     key, request = make_request(name)
-    told = _ask(f"{url}/renew", {"csr": request.decode()}, (etc / "ca.crt").read_bytes(), pem)
-    keep(pem, key, str(told["certificate"]).encode(), name)
-    _own(pem)
+    with home.opened() as pem:
+        ca = (home.etc / "ca.crt").read_bytes()
+        told = _ask(f"{url}/renew", {"csr": request.decode()}, ca, pem)
+    home.keep(key, str(told["certificate"]).encode(), name)
     return True
 
 
@@ -81,9 +149,9 @@ def _ca(url: str, token: Token) -> bytes:
     return pem
 
 
-def _ask(url: str, body: dict[str, Any], ca: bytes, pem: Path | None = None) -> dict[str, Any]:
+def _ask(url: str, body: dict[str, Any], ca: bytes, pem: str = "") -> dict[str, Any]:
     context = ssl.create_default_context(cadata=ca.decode("ascii"))
-    if pem is not None:
+    if pem:
         context.load_cert_chain(pem)
     answer = json.loads(_open(url, json.dumps(body).encode(), context))
     if not isinstance(answer, dict) or "certificate" not in answer:
@@ -109,8 +177,9 @@ def _open(url: str, body: bytes | None, context: ssl.SSLContext) -> bytes:
         raise FleetError(f"no answer from {url} ({reason})", remedy="check the address") from error
 
 
-def _configuration(name: str, settings: dict[str, Any], etc: Path) -> str:
+def _configuration(name: str, settings: dict[str, Any], home: Home) -> str:
     """The first agent.toml. JSON's strings and lists are TOML's."""
+    etc = home.etc
     lines = [
         "# Made by the enrolment; every other key has its default.",
         "[device]",
@@ -118,8 +187,8 @@ def _configuration(name: str, settings: dict[str, Any], etc: Path) -> str:
         "[mqtt]",
         f"url = {json.dumps(settings.get('mqtt_url', 'mqtts://127.0.0.1:8883'))}",
         f"ca_file = {json.dumps(str(etc / 'ca.crt'))}",
-        f"cert_file = {json.dumps(str(etc / 'device.pem'))}",
-        f"key_file = {json.dumps(str(etc / 'device.pem'))}",
+        f"cert_file = {json.dumps(str(home.pem))}",
+        f"key_file = {json.dumps(str(home.pem))}",
     ]
     if settings.get("root"):
         lines += [
@@ -164,19 +233,30 @@ def main() -> int:
     parser.add_argument(
         "--force", action="store_true", help="replace a configuration; renew before it is time"
     )
+    parser.add_argument(
+        "--tpm",
+        nargs="?",
+        const="auto",
+        default="",
+        metavar="DEVICE",
+        help="seal the key by this machine's TPM (default: the one there is)",
+    )
+    parser.add_argument("--units", type=Path, default=Path("/etc/systemd/system"), help=argparse.SUPPRESS)
     args = parser.parse_args()
+    home = Home(args.etc, args.units, args.tpm or ("auto" if (args.etc / "device.cred").exists() else ""))
     os.umask(0o022)
     try:
         if args.renew:
-            done = renew(args.url.rstrip("/"), args.etc, force=args.force)
+            done = renew(args.url.rstrip("/"), home, force=args.force)
             print("renewed; restart the agent" if done else "still good")
         elif args.token is None:
             raise UsageError("a claim token is missing", remedy="ask the fleet's operator for one")
         else:
             given = args.token
             token = parse_token(sys.stdin.readline() if given == "-" else given)
-            toml = enrol(args.url.rstrip("/"), token, args.etc, force=args.force)
-            print(f"enrolled as {token.name}; {toml} is written. Next: systemctl restart edge-agent")
+            toml = enrol(args.url.rstrip("/"), token, home, force=args.force)
+            first = "systemctl daemon-reload && " if home.tpm else ""
+            print(f"enrolled as {token.name}; {toml} is written. Next: {first}systemctl restart edge-agent")
     except EdgeAgentError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -16,13 +17,14 @@ from pathlib import Path
 import pytest
 
 from edge_agent.errors import FleetError, UsageError
-from edge_agent.fleet import identity
+from edge_agent.fleet import identity, sealed
 from tests.broker import wait_until
 from tests.e2e.agent_process import AgentProcess
 from tests.e2e.test_fleet_broker import Client, FleetBroker
 from tests.provisioned import PROVISIONING, load
 
 authority, enroll = load("enroll/ca.py"), load("enroll/enroll.py")
+Home = enroll.Home
 SAMPLES = Path(__file__).resolve().parents[2] / "edge_agent/samples"
 
 
@@ -124,14 +126,14 @@ def test_one_command_from_nothing_to_online_and_out_again(office: Office, tmp_pa
 def test_a_token_is_good_once_for_one_name_and_an_hour(office: Office, tmp_path: Path) -> None:
     """Used, too old or invented: refused, and nothing is written."""
     token = office.ca.token("kiosk-1")
-    enroll.enrol(office.url, token, tmp_path / "first")
+    enroll.enrol(office.url, token, Home(tmp_path / "first"))
     for bad in (
         token,
         office.ca.token("kiosk-2", minutes=-1),
         identity.Token(name="kiosk-3", secret="guess", ca_sha256=token.ca_sha256),
     ):
         with pytest.raises(FleetError, match="used, too old or not ours"):
-            enroll.enrol(office.url, bad, tmp_path / "second")
+            enroll.enrol(office.url, bad, Home(tmp_path / "second"))
     assert not (tmp_path / "second").exists()
     assert [one["name"] for one in office.ca.issued().values()] == ["kiosk-1"]
 
@@ -150,10 +152,10 @@ def test_the_first_connection_believes_the_token_alone(office: Office, tmp_path:
     token = identity.Token(name="kiosk-1", secret="s", ca_sha256="0" * 64)
     try:
         with pytest.raises(FleetError, match="not the CA that the token names"):
-            enroll.enrol(other.url, token, tmp_path / "etc")
+            enroll.enrol(other.url, token, Home(tmp_path / "etc"))
         mixed = office.ca.token("kiosk-1")
         with pytest.raises(FleetError, match="not the CA that the token names"):
-            enroll.enrol(other.url, mixed, tmp_path / "etc")
+            enroll.enrol(other.url, mixed, Home(tmp_path / "etc"))
     finally:
         other.service.shutdown()
         other.service.server_close()
@@ -163,10 +165,10 @@ def test_the_first_connection_believes_the_token_alone(office: Office, tmp_path:
 def test_renewal_replaces_key_and_certificate_at_once(office: Office, tmp_path: Path) -> None:
     """Only when it is time; proven by the present certificate; the key is a new one."""
     etc = tmp_path / "etc"
-    enroll.enrol(office.url, office.ca.token("kiosk-1"), etc)
+    enroll.enrol(office.url, office.ca.token("kiosk-1"), Home(etc))
     before = (etc / "device.pem").read_bytes()
-    assert enroll.renew(office.url, etc) is False
-    assert enroll.renew(office.url, etc, force=True) is True
+    assert enroll.renew(office.url, Home(etc)) is False
+    assert enroll.renew(office.url, Home(etc), force=True) is True
     after = (etc / "device.pem").read_bytes()
     assert after.split(b"-----END")[0] != before.split(b"-----END")[0]
     assert 396 < identity.days_left(etc / "device.pem") < 398
@@ -175,12 +177,12 @@ def test_renewal_replaces_key_and_certificate_at_once(office: Office, tmp_path: 
 
 def test_a_box_that_was_replaced_speaks_no_more(office: Office, tmp_path: Path) -> None:
     """A second enrolment under the same name revokes the first one's certificate."""
-    enroll.enrol(office.url, office.ca.token("kiosk-1"), tmp_path / "old")
-    enroll.enrol(office.url, office.ca.token("kiosk-1"), tmp_path / "new")
+    enroll.enrol(office.url, office.ca.token("kiosk-1"), Home(tmp_path / "old"))
+    enroll.enrol(office.url, office.ca.token("kiosk-1"), Home(tmp_path / "new"))
     assert [one["revoked"] is None for one in office.names("kiosk-1")] == [False, True]
     with pytest.raises(FleetError):
-        enroll.renew(office.url, tmp_path / "old", force=True)
-    assert enroll.renew(office.url, tmp_path / "new", force=True)
+        enroll.renew(office.url, Home(tmp_path / "old"), force=True)
+    assert enroll.renew(office.url, Home(tmp_path / "new"), force=True)
 
 
 def test_a_configuration_in_use_is_kept(office: Office, tmp_path: Path) -> None:
@@ -188,10 +190,10 @@ def test_a_configuration_in_use_is_kept(office: Office, tmp_path: Path) -> None:
     etc = tmp_path / "etc"
     etc.mkdir()
     (etc / "agent.toml").write_text("# nothing set\n[device]\n[mqtt]\n")
-    enroll.enrol(office.url, office.ca.token("kiosk-1"), etc)
+    enroll.enrol(office.url, office.ca.token("kiosk-1"), Home(etc))
     with pytest.raises(UsageError, match="in use"):
-        enroll.enrol(office.url, office.ca.token("kiosk-2"), etc)
-    enroll.enrol(office.url, office.ca.token("kiosk-2"), etc, force=True)
+        enroll.enrol(office.url, office.ca.token("kiosk-2"), Home(etc))
+    enroll.enrol(office.url, office.ca.token("kiosk-2"), Home(etc), force=True)
     assert "kiosk-1" in (etc / "agent.toml.before").read_text()
 
 
@@ -228,6 +230,121 @@ def test_requests_that_are_none_are_refused(office: Office) -> None:
 
 def test_a_certificate_that_runs_out_says_so(tmp_path: Path, office: Office) -> None:
     """Days left are counted from the file that the agent uses."""
-    enroll.enrol(office.url, office.ca.token("kiosk-1"), tmp_path)
+    enroll.enrol(office.url, office.ca.token("kiosk-1"), Home(tmp_path))
     later = datetime.now(UTC) + timedelta(days=390)
     assert 6 < identity.days_left(tmp_path / "device.pem", later) < 8
+
+
+class Tpm:
+    """A TPM in software, with a state of its own."""
+
+    def __init__(self, place: Path) -> None:
+        place.mkdir()
+        self.port = _free_pair()
+        self.device = f"swtpm:host=127.0.0.1,port={self.port}"
+        self._process = subprocess.Popen(
+            [
+                *("swtpm", "socket", "--tpm2", "--tpmstate", f"dir={place}"),
+                *("--server", f"type=tcp,port={self.port},disconnect"),
+                *("--ctrl", f"type=tcp,port={self.port + 1}", "--flags", "not-need-init,startup-clear"),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait(10)
+
+
+def _free_pair() -> int:
+    """A port whose next one is free too, as the library wants it."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            try:
+                second.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return port
+
+
+@pytest.fixture
+def tpms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Tpm, Tpm]]:
+    """This machine's and another one's."""
+    programs = ("swtpm", "systemd-creds", "tpm2_flushcontext")
+    missing = [name for name in programs if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"{' and '.join(missing)} is not installed")
+    both = Tpm(tmp_path / "tpm-here"), Tpm(tmp_path / "tpm-there")
+    run = sealed._run
+
+    def managed(*arguments: str, **given: bytes) -> bytes:
+        """As the kernel's resource manager does: what a programme leaves open is closed behind it."""
+        try:
+            return run(*arguments, **given)
+        finally:
+            for tpm in both:
+                for left in ("--loaded-session", "--transient-object"):
+                    subprocess.run(
+                        ["tpm2_flushcontext", "-T", tpm.device, left], capture_output=True, check=False
+                    )
+
+    monkeypatch.setattr(sealed, "_run", managed)
+    yield both
+    for tpm in both:
+        tpm.close()
+
+
+def test_a_key_sealed_by_the_tpm_is_never_on_disk(
+    office: Office, tmp_path: Path, tpms: tuple[Tpm, Tpm], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies there is opened by this TPM and no other; the unit and agent.toml name what systemd opens."""
+    here, there = tpms
+    made: list[bytes] = []
+    monkeypatch.setattr(enroll, "make_request", lambda name: _noted(made, name))
+    home = Home(tmp_path / "etc", tmp_path / "units", here.device)
+    enroll.enrol(office.url, office.ca.token("kiosk-1"), home)
+    secret = sealed.unseal(home.etc / "device.cred", device=here.device)
+    assert made[0] in secret
+    with pytest.raises(FleetError, match="the TPM does not open the key"):
+        sealed.unseal(home.etc / "device.cred", device=there.device)
+    private = made[0].splitlines()[2]  # the lines before and after are the same for every key of this kind
+    for path in (p for p in tmp_path.rglob("*") if p.is_file()):
+        assert private not in path.read_bytes(), f"{path} holds the key"
+    mqtt = tomllib.loads((home.etc / "agent.toml").read_text())["mqtt"]
+    assert mqtt["key_file"] == mqtt["cert_file"] == "/run/credentials/edge-agent.service/device.pem"
+    drop_in = (tmp_path / "units/edge-agent.service.d/identity.conf").read_text()
+    assert f"LoadCredentialEncrypted=device.pem:{home.etc / 'device.cred'}" in drop_in
+    assert stat.S_IMODE((home.etc / "device.cred").stat().st_mode) == 0o600
+
+
+def _noted(made: list[bytes], name: str) -> tuple[bytes, bytes]:
+    key, request = identity.make_request(name)
+    made.append(key)
+    return key, request
+
+
+def test_a_sealed_key_is_renewed_and_only_where_its_tpm_is(
+    office: Office, tmp_path: Path, tpms: tuple[Tpm, Tpm]
+) -> None:
+    """The present key proves the next one; a stolen disk renews nothing."""
+    here, there = tpms
+    home = Home(tmp_path / "etc", tmp_path / "units", here.device)
+    enroll.enrol(office.url, office.ca.token("kiosk-1"), home)
+    before = sealed.unseal(home.etc / "device.cred", device=here.device)
+    assert enroll.renew(office.url, home) is False
+    assert enroll.renew(office.url, home, force=True) is True
+    assert sealed.unseal(home.etc / "device.cred", device=here.device) != before
+    with pytest.raises(FleetError, match="does not open"):
+        enroll.renew(office.url, Home(home.etc, home.units, there.device), force=True)
+
+
+def test_without_a_tpm_nothing_is_half_enrolled(office: Office, tmp_path: Path) -> None:
+    """It says why before the token is spent; no key lies about."""
+    home, token = Home(tmp_path / "etc", tmp_path / "units", "/dev/no-tpm"), office.ca.token("kiosk-1")
+    with pytest.raises(FleetError, match="the TPM does not seal the key"):
+        enroll.enrol(office.url, token, home)
+    assert not home.etc.exists()
+    enroll.enrol(office.url, token, Home(home.etc))
