@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import signal
 import sys
 import time
@@ -24,45 +23,50 @@ import msgspec
 
 from edge_agent import forms
 from edge_agent.errors import EdgeAgentError, ModelError, NoMirror
-from edge_agent.fleet.bundle import Bundle, Target, read
-from edge_agent.fleet.judge import Measured
-from edge_agent.models.files import put_in_place, sync_file
+from edge_agent.fleet.bundle import Bundle, Target
+from edge_agent.fleet.judge import Measured, Promise
 from edge_agent.models.prepare import prepare
 from edge_agent.models.store import ModelStore
-from edge_agent.opening import Wish, choose_profile, open_recogniser
+from edge_agent.opening import Recogniser, Wish, choose_profile, open_recogniser
 from edge_agent.selftest import WORDS, clip
+from edge_agent.served import refuse_another, served
+from edge_agent.shelf import Shelf
 from edge_agent.types import DecodeOptions, PcmFloat, Value
 
 _log = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
-_DOCUMENT = "bundle.json"
 _RUNS = 2
 """Decodes of each recording; the faster one counts, the first also warms caches."""
 
 
 class Stage(Value, frozen=True, tag="stage"):
-    """Bring a signed bundle into the store and prepare it."""
+    """Bring a signed bundle to this device and prepare it."""
 
     target: Target
     root_file: str
     mirrors: tuple[str, ...]
     models_dir: str
-    seen_dir: str
+    fleet_dir: str
     profile: str = "auto"
     language: str | tuple[str, ...] = "en"
 
 
 class Rehearse(Value, frozen=True, tag="rehearse"):
-    """Recognise the golden recordings with a model."""
+    """Recognise the golden recordings as the service would."""
 
     models_dir: str
-    model: str
-    """A name in the store; empty: the profile's own."""
+    fleet_dir: str
+    serving: tuple[Target, ...]
+    """The bundles to serve with, at most one of a kind."""
     golden_of: Target
-    """Whose recordings."""
-    profile: str
-    language: str | tuple[str, ...]
+    """Whose recordings; those of `serving` count too."""
+    proves: bool = False
+    """`golden_of` itself is tried: nothing may stand in for it."""
+    model: str = ""
+    """Of the configuration, as the following ones."""
+    profile: str = "auto"
+    language: str | tuple[str, ...] = "en"
 
 
 class Answer(Value, frozen=True):
@@ -73,6 +77,8 @@ class Answer(Value, frozen=True):
     """Name of the error's class."""
     bundle: Bundle | None = None
     measured: Measured | None = None
+    promise: Promise | None = None
+    """Of the profile that served."""
 
 
 def stage(job: Stage) -> Bundle:
@@ -85,26 +91,32 @@ def stage(job: Stage) -> Bundle:
     from edge_agent.fleet.mirrors import mirror
     from edge_agent.fleet.trust import Trust
 
-    store, name = ModelStore(Path(job.models_dir)), job.target.store_name
+    shelf = Shelf(Path(job.models_dir), Path(job.fleet_dir))
     mirrors = [mirror(place) for place in job.mirrors]
     try:
-        bundle = Trust(Path(job.root_file), Path(job.seen_dir), mirrors).bundle(job.target)
+        seen = shelf.fleet_dir / "seen"
+        bundle = Trust(Path(job.root_file), seen, mirrors).bundle(job.target)
     except NoMirror:
-        if not is_staged(store, job.target):
+        if not shelf.holds(job.target):
             raise
-        bundle = staged_bundle(store, job.target)  # the stick is gone, but everything is here
-    if not is_staged(store, job.target):
-        place = store.root / ".fleet" / name
+        bundle = shelf.bundle(job.target)  # the stick is gone, but everything is here
+    if not shelf.holds(job.target):
+        place = shelf.staging(job.target)
         check_disk(bundle, place)
         fetch(bundle, mirrors, place, lambda *_: None)
-        _adopt(bundle, place, store)
+        shelf.adopt(bundle, place)
+    if job.target.kind == "model":
+        _prepare(job, shelf.store, job.target.store_name)
+    return bundle
+
+
+def _prepare(job: Stage, store: ModelStore, name: str) -> None:
     if not store.has_prepared(name):
         try:
             prepare(name, store)
         except ModelError as error:
             _log.warning("%s", error)  # it is used as published
     _make_form(job, store, name)
-    return bundle
 
 
 def _make_form(job: Stage, store: ModelStore, name: str) -> None:
@@ -115,66 +127,37 @@ def _make_form(job: Stage, store: ModelStore, name: str) -> None:
         forms.ready(store, name, choose_profile(wish)[1].profile.engine)
 
 
-def is_staged(store: ModelStore, target: Target) -> bool:
-    """True when all files of a bundle are in the store, sound by size and time."""
-    try:
-        staged_bundle(store, target)
-        store.published_dir(target.store_name)
-    except EdgeAgentError:
-        return False
-    return True
-
-
-def staged_bundle(store: ModelStore, target: Target) -> Bundle:
-    """The signed document of a bundle in the store.
-
-    Raises:
-        EdgeAgentError: it is not there.
-    """
-    try:
-        document = (_papers(store, target) / _DOCUMENT).read_bytes()
-    except OSError as error:
-        raise ModelError(f"{target} is not in {store.root}", remedy="it is fetched again") from error
-    return read(document, target)
-
-
-def _papers(store: ModelStore, target: Target) -> Path:
-    """The document and the golden recordings, beside the model's own files."""
-    return store.root / target.store_name / "bundle"
-
-
-def _adopt(bundle: Bundle, place: Path, store: ModelStore) -> None:
-    """From the fetched files to the store; the document goes first, the model is there in one rename."""
-    papers = _papers(store, bundle.target)
-    ready = papers.with_name("bundle.partial")
-    shutil.rmtree(ready, ignore_errors=True)
-    ready.mkdir(parents=True)
-    for file in bundle.files:
-        if file.path.startswith("golden/"):
-            (ready / "golden").mkdir(exist_ok=True)
-            shutil.copyfile(place / file.path, ready / file.path)
-            sync_file(ready / file.path)
-    (ready / _DOCUMENT).write_bytes(msgspec.json.encode(bundle))
-    sync_file(ready / _DOCUMENT)
-    put_in_place(ready, papers)
-    shutil.rmtree(place / "golden", ignore_errors=True)
-    digests = {file.path: file.sha256 for file in bundle.files if not file.path.startswith("golden/")}
-    store.adopt(bundle.target.store_name, place, digests)
-
-
-def rehearse(job: Rehearse) -> Measured:
-    """Load a model as the service would, and measure it over the recordings.
+def rehearse(job: Rehearse) -> tuple[Measured, Promise]:
+    """Load a recogniser as the service would, and measure it over the recordings.
 
     Raises:
         EdgeAgentError: it cannot be opened, or does not answer.
     """
-    store = ModelStore(Path(job.models_dir))
-    bundle = staged_bundle(store, job.golden_of)
-    clips = _clips(bundle, _papers(store, job.golden_of))
-    _refuse_unheard(bundle, job.language, {language for _, _, language in clips})
+    shelf = Shelf(Path(job.models_dir), Path(job.fleet_dir))
+    clips = [clip for target in {job.golden_of, *job.serving} for clip in _clips(target, shelf)]
+    _refuse_unheard(shelf.bundle(job.golden_of), job.language, {language for _, _, language in clips})
     _forget_peak()
-    wish = Wish(models_dir=store.root, profile=job.profile, model=job.model, language=job.language, at_once=1)
-    recogniser = open_recogniser(wish)
+    wish = Wish(
+        models_dir=shelf.store.root, profile=job.profile, model=job.model, language=job.language, at_once=1
+    )
+    recogniser = open_recogniser(served(wish, job.serving, shelf.fleet_dir))
+    try:
+        if job.proves:
+            refuse_another(recogniser, job.golden_of)
+        measured = _measure(recogniser, clips)
+    finally:
+        recogniser.engine.close()  # one in a process of its own would outlive this one
+    profile = recogniser.choice.profile
+    return measured, Promise(rtf_max=profile.expect.rtf_max, ram_max_mb=profile.limits.ram_max_mb)
+
+
+def _measure(recogniser: Recogniser, clips: list[tuple[PcmFloat, str, str]]) -> Measured:
+    foreign = {_base(language) for _, _, language in clips} - set(recogniser.engine.info.languages)
+    if foreign:
+        raise ModelError(
+            f"{recogniser.model_name} does not know {', '.join(sorted(foreign))}",
+            remedy="roll out one that does",
+        )
     recogniser.engine.warm_up()
     worst = Measured(words=2.0, rtf=0.0, peak_mb=0.0)
     for sound, text, language in clips:
@@ -217,14 +200,14 @@ def _base(tag: str) -> str:
     return tag.lower().partition("-")[0]
 
 
-def _clips(bundle: Bundle, papers: Path) -> list[tuple[PcmFloat, str, str]]:
+def _clips(target: Target, shelf: Shelf) -> list[tuple[PcmFloat, str, str]]:
     """(sound, text, language): the bundle's own, and ours where it knows English."""
     from edge_agent.audio.files import read_audio
 
+    bundle, papers = shelf.bundle(target), shelf.papers(target)
     own = [(read_audio(papers / one.file), one.text, one.language) for one in bundle.golden]
-    if not bundle.languages or "en" in {_base(tag) for tag in bundle.languages}:
-        own.append((clip(), WORDS, "en"))
-    return own
+    english = not bundle.languages or "en" in {_base(tag) for tag in bundle.languages}
+    return [*own, (clip(), WORDS, "en")] if english else own
 
 
 def share_of_words(expected: str, heard: str) -> float:
@@ -257,7 +240,11 @@ def main() -> int:
         Path("/proc/self/oom_score_adj").write_text("800", encoding="ascii")
     job: Any = msgspec.json.decode(sys.stdin.buffer.read(), type=Stage | Rehearse)
     try:
-        answer = Answer(bundle=stage(job)) if isinstance(job, Stage) else Answer(measured=rehearse(job))
+        if isinstance(job, Stage):
+            answer = Answer(bundle=stage(job))
+        else:
+            measured, promise = rehearse(job)
+            answer = Answer(measured=measured, promise=promise)
     except EdgeAgentError as error:
         answer = Answer(error=str(error), kind=type(error).__name__)
     sys.stdout.write("\n" + json.dumps(msgspec.to_builtins(answer), ensure_ascii=False) + "\n")

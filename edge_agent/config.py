@@ -16,7 +16,7 @@ from edge_agent.errors import ConfigError
 from edge_agent.types import Value
 
 _TOPIC_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
+_BUNDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
 _LANGUAGE = re.compile(r"auto|[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
@@ -129,8 +129,14 @@ class FleetSection(Value, frozen=True):
     model: str = ""
     """The signed model that is wanted, and its number."""
     model_version: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    profile: str = ""
+    """The signed profile that is wanted, and its number."""
+    profile_version: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    engine: str = ""
+    """The signed TensorRT-LLM engine that is wanted, and its number."""
+    engine_version: Annotated[int, Meta(ge=0, le=2**53)] = 0
     trial_min: Annotated[float, Meta(ge=0.05, le=1440)] = 10
-    """How long a new model is watched on live speech before it is kept."""
+    """How long what is new is watched on live speech before it is kept."""
 
 
 class Config(Value, frozen=True):
@@ -235,15 +241,17 @@ def _check(config: Config, where: str) -> None:
 
 
 def _check_fleet(fleet: FleetSection, where: str) -> None:
-    if fleet.model and not _MODEL.fullmatch(fleet.model):
-        raise ConfigError(
-            f'{where}: fleet.model: "{fleet.model}" is no model name',
-            remedy="use letters, digits, dot, dash and underscore, at most 48",
-        )
-    if fleet.model and not fleet.root_file:
-        raise ConfigError(
-            f"{where}: fleet.model: this device trusts no fleet", remedy="enrol it, or set fleet.root_file"
-        )
+    for kind, name in (("model", fleet.model), ("profile", fleet.profile), ("engine", fleet.engine)):
+        if name and not _BUNDLE.fullmatch(name):
+            raise ConfigError(
+                f'{where}: fleet.{kind}: "{name}" is no name of a bundle',
+                remedy="use letters, digits, dot, dash and underscore, at most 48",
+            )
+        if name and not fleet.root_file:
+            raise ConfigError(
+                f"{where}: fleet.{kind}: this device trusts no fleet",
+                remedy="enrol it, or set fleet.root_file",
+            )
     for mirror in fleet.mirrors:
         if not mirror.startswith(("http://", "https://", "/")):
             raise ConfigError(

@@ -315,6 +315,13 @@ class Control:
         """Publish `up/config` anew at the next tick. Any thread."""
         self._later.put(self._report)
 
+    def refit_soon(self) -> None:
+        """Set the parts by the configuration and the profile that serves, at the next tick. Any thread."""
+        self._later.put(self._refit)
+
+    def _refit(self) -> None:
+        self._pending = self._hands.apply(self._config)
+
     def _report(self, refused: tuple[str, str] | None = None) -> None:
         """`up/config`: what is in force, what waits for a restart, what was refused and why."""
         now, before = _values(self._config), _values(self._running)

@@ -40,6 +40,10 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """Where drafts come from; "auto": as the profile says."""
     at_once: int = 0
     """Decodes wanted at once, at most those the machine is sized for; 0: all of those."""
+    engine_dir: str = ""
+    """A TensorRT-LLM engine that is not beside its model; empty: the one beside it."""
+    more_profiles: tuple[tuple[str, str], ...] = ()
+    """(name, file) of profiles beside those in the usual places."""
     root: Path = probe.LIVE_ROOT
     profiles: tuple[Profile, ...] = ()
     """All there are; empty: those of the files, read each time."""
@@ -83,7 +87,8 @@ def settled(wish: Wish) -> Wish:
 
 
 def _profiles(wish: Wish) -> tuple[Profile, ...]:
-    return wish.profiles or tuple(loaded.profile for loaded in load_all().values())
+    more = {name: Path(path) for name, path in wish.more_profiles}
+    return wish.profiles or tuple(loaded.profile for loaded in load_all(more=more).values())
 
 
 def resolve_model(wish: Wish, choice: Choice) -> tuple[Path, str]:
@@ -216,7 +221,7 @@ def _open(wish: Wish, device: Device, choice: Choice) -> Recogniser:
             model_name=form.name,
             compute_type=wanted.compute_type,
             device=wanted.device,
-            workers=min(choice.workers, wish.at_once or choice.workers),
+            workers=_workers(wish, choice),
             threads_per_worker=_threads(form, wanted, device),
             extra=_extra(wish, choice),
         )
@@ -228,6 +233,13 @@ def _open(wish: Wish, device: Device, choice: Choice) -> Recogniser:
         device=device,
         model_name=form.name,
     )
+
+
+def _workers(wish: Wish, choice: Choice) -> int:
+    """Decodes at once; of an engine file the number that it was built for, which is part of its key."""
+    if choice.profile.engine.kind == "tensorrt-llm":
+        return choice.workers
+    return min(choice.workers, wish.at_once or choice.workers)
 
 
 def _threads(form: forms.Form, wanted: EngineChoice, device: Device) -> int:
@@ -242,6 +254,8 @@ def _threads(form: forms.Form, wanted: EngineChoice, device: Device) -> int:
 
 def _extra(wish: Wish, choice: Choice) -> dict[str, object]:
     """What only some engines know."""
+    if choice.profile.engine.kind == "tensorrt-llm" and wish.engine_dir:
+        return {"engine_dir": wish.engine_dir}
     if choice.profile.engine.kind not in {"ctranslate2", "onnxruntime"}:
         return {}
     decode = choice.profile.decode

@@ -1,4 +1,4 @@
-"""The thread that brings signed models to serve: fetch, rehearse, swap between utterances, watch, decide.
+"""The thread that brings signed bundles to serve: fetch, rehearse, swap between utterances, watch, decide.
 
 The rules are in `edge_agent.fleet`; what is dangerous happens in child processes; here the steps are made in
 order, each written down before it is taken.
@@ -7,26 +7,26 @@ order, each written down before it is taken.
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-import msgspec
-
 from edge_agent import stagehand, trial
-from edge_agent.backstage import Rehearse, Stage
+from edge_agent.backstage import Answer, Rehearse, Stage
 from edge_agent.clock import Clock
 from edge_agent.config import FleetSection
 from edge_agent.errors import EdgeAgentError, FleetError
 from edge_agent.fleet import activation, judge
 from edge_agent.fleet.activation import Activation
-from edge_agent.fleet.bundle import Bundle, Expect, Target
+from edge_agent.fleet.bundle import Bundle, Expect, Kind, Target
 from edge_agent.fleet.judge import Measured, Promise
 from edge_agent.fleet.keep import Keep
+from edge_agent.fleet.places import KINDS
 from edge_agent.opening import Wish, open_recogniser
+from edge_agent.served import served
+from edge_agent.shelf import Shelf
 from edge_agent.spare import Opener, Spares
 from edge_agent.trial import Course
 from edge_agent.types import Value
@@ -38,7 +38,9 @@ REHEARSAL_LIMIT_S = 300.0
 _ASK_AGAIN_S = (20.0, 60.0, 300.0)
 """After a bundle could not be had: soon, then rarely."""
 _TRY_AGAIN_S = 600.0
-_NOT_BY_TRYING = frozenset({"ModelError", "DigestMismatch", "EngineLoadFailed", "BadOutput"})
+_NOT_BY_TRYING = frozenset(
+    {"ModelError", "DigestMismatch", "EngineLoadFailed", "BadOutput", "ConfigError", "NoProfileFits"}
+)
 """Faults of a rehearsal that the next one would meet again."""
 
 
@@ -47,6 +49,10 @@ class Parts(trial.Parts, Protocol):
 
     def changed(self) -> None:
         """Tell `up/info` and `up/config` anew. Any thread."""
+        ...
+
+    def refit(self) -> None:
+        """The profile may be another one: set endpoints and partials by it. Any thread."""
         ...
 
 
@@ -61,32 +67,35 @@ class Steward:
     """`start` and `stop` from the main thread; `want`, `heard`, `facts` from any.
 
     Args:
-        keep: the state, as `started` left it.
-        spares: serves the current model.
+        keeps: the state of each kind of bundle, as `started` left it.
+        spares: serves the current ones.
         parts: of the agent.
         wish: what the configuration asks for, without the fleet.
         fleet: the [fleet] table.
-        seen_dir: of the signed lists.
+        fleet_dir: where the fleet's own files are.
         clock: monotonic time.
     """
 
     def __init__(
         self,
-        keep: Keep,
+        keeps: Mapping[Kind, Keep],
         *,
         spares: Spares,
         parts: Parts,
         wish: Wish,
         fleet: FleetSection,
-        seen_dir: Path,
+        fleet_dir: Path,
         clock: Clock,
     ) -> None:
-        self._keep, self._spares, self._parts, self._wish = keep, spares, parts, wish
-        self._fleet, self._seen_dir, self._clock = fleet, seen_dir, clock
+        self._keeps, self._spares, self._parts, self._wish = dict(keeps), spares, parts, wish
+        self._fleet, self._fleet_dir = fleet, fleet_dir
+        self._shelf = Shelf(wish.models_dir, fleet_dir)
+        self._kind: Kind = "model"
+        """Of what is being worked on."""
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._ended = False
-        self._failures = 0
+        self._failures: dict[Kind, int] = dict.fromkeys(KINDS, 0)
         self._once: Once | None = None
         self._on_trial = trial.Trial(spares, parts, clock, stop=self._stop, ended=lambda: self._ended)
         self.heard = self._on_trial.heard
@@ -123,7 +132,7 @@ class Steward:
         It is fetched once: what cannot be had now is refused, not waited for.
         """
         with self._changed:
-            state, named_there = self._keep.value, self._configured
+            state, named_there = self._keeps["model"].value, self._configured("model")
             if named_there not in (None, target):
                 return f"the configuration wants {named_there}; change fleet.model and fleet.model_version"
             if resumed and target not in (state.candidate, state.current):
@@ -137,22 +146,35 @@ class Steward:
                 self._changed.notify_all()
         return ""
 
-    @property
-    def _configured(self) -> Target | None:
-        fleet = self._fleet
-        if not (fleet.model and fleet.model_version):
-            return None
-        return Target(name=fleet.model, version=fleet.model_version)
+    def _configured(self, kind: Kind) -> Target | None:
+        name: str = getattr(self._fleet, kind)
+        version: int = getattr(self._fleet, f"{kind}_version")
+        return Target(name=name, version=version, kind=kind) if name and version else None
 
-    @property
-    def wanted(self) -> Target | None:
+    def wanted(self, kind: Kind) -> Target | None:
         """What the configuration names, else what a command asked for."""
-        once = self._once
-        return self._configured or (None if once is None else once.target)
+        once = self._once if kind == "model" else None
+        return self._configured(kind) or (None if once is None else once.target)
 
     def facts(self) -> Mapping[str, object]:
-        """For `up/info`."""
-        return {"fleet": activation.report(self._keep.value, self.wanted)}
+        """For `up/info`: the model's way, and that of the other kinds below their names."""
+        told = {kind: activation.report(keep.value, self.wanted(kind)) for kind, keep in self._keeps.items()}
+        model: dict[str, object] = dict(told["model"])
+        for kind in KINDS[1:]:
+            if told[kind]["state"] != "none" or told[kind]["current"]:
+                model[kind] = told[kind]
+        return {"fleet": model}
+
+    def currents(self, candidate: Target | None = None) -> tuple[Target, ...]:
+        """What serves, with a candidate in the place of its kind."""
+        found = {kind: keep.value.current for kind, keep in self._keeps.items()}
+        if candidate is not None:
+            found[candidate.kind] = candidate
+        return tuple(target for target in found.values() if target is not None)
+
+    @property
+    def _keep(self) -> Keep:
+        return self._keeps[self._kind]
 
     # -- the thread ---------------------------------------------------------------------------------------
 
@@ -161,7 +183,7 @@ class Steward:
             while self._goes_on():
                 once, rest_s = self._once, 0.0
                 with suppress(stagehand.Stopped):
-                    rest_s = self._step()
+                    rest_s = self._round()
                 self._settle(once)
                 self._rest(rest_s)
         except Exception:  # noqa: BLE001 - the top of a thread: recognition must not end with it
@@ -179,21 +201,29 @@ class Steward:
 
     def _settle(self, once: Once | None) -> None:
         """Tell whoever asked by command before this step, when it is decided."""
-        state = self._keep.value
-        if once is None or self._ended or self.wanted == once.target == state.candidate:
+        state, wanted = self._keeps["model"].value, self.wanted("model")
+        if once is None or self._ended or wanted == once.target == state.candidate:
             return
         if state.current == once.target:
             why = ""
-        elif self.wanted == once.target:
+        elif wanted == once.target:
             why = state.reason or "it was given up"
         else:
-            why = f"the configuration wants {self.wanted}"
+            why = f"the configuration wants {wanted}"
         self._once = None
         once.decided(why)
 
+    def _round(self) -> float:
+        """One step of each kind: one that cannot be had keeps no other one waiting."""
+        rests = []
+        for kind in KINDS:
+            self._kind = kind
+            rests.append(self._step())
+        return min(rests)
+
     def _step(self) -> float:
         """One step of the way; answers how long to wait for the next."""
-        wanted, state = self.wanted, self._keep.value
+        wanted, state = self.wanted(self._kind), self._keep.value
         if wanted is None:
             self._write(activation.dropped(state))
             return _TRY_AGAIN_S
@@ -215,7 +245,7 @@ class Steward:
             root_file=self._fleet.root_file,
             mirrors=self._fleet.mirrors,
             models_dir=str(self._wish.models_dir),
-            seen_dir=str(self._seen_dir),
+            fleet_dir=str(self._fleet_dir),
             profile=self._wish.profile,
             language=self._wish.language,
         )
@@ -225,15 +255,15 @@ class Steward:
         if not self._parts.link().connected:
             # A try is not spent on an outage, which would end it whatever the model is like.
             return self._later("the broker is away; the trial waits for it", once=True)
-        self._failures = 0
+        self._failures[self._kind] = 0
         return self._rehearse(candidate, answer.bundle)
 
     def _later(self, why: str, *, once: bool = False) -> float:
         """It cannot be had now: say why, and ask again; a command's wish ends here unless `once`."""
-        wait_s = _ASK_AGAIN_S[min(self._failures, len(_ASK_AGAIN_S) - 1)]
-        self._failures += 1
-        _log.warning("the wanted model cannot be had", extra={"why": why})
-        if self._configured is None and not once:
+        wait_s = _ASK_AGAIN_S[min(self._failures[self._kind], len(_ASK_AGAIN_S) - 1)]
+        self._failures[self._kind] += 1
+        _log.warning("what is wanted cannot be had", extra={"kind": self._kind, "why": why})
+        if self._configured(self._kind) is None and not once:
             self._write(activation.failed(self._keep.value, why, final=False))
         else:
             self._write(activation.delayed(self._keep.value, why))
@@ -244,60 +274,73 @@ class Steward:
             return _TRY_AGAIN_S
         if self._keep.value.phase != "rehearsing":
             return _TRY_AGAIN_S
-        now, error, kind = self._measure(candidate, candidate.store_name)
-        if now is None:
-            return self._failed(f"in its rehearsal {error}", final=kind in _NOT_BY_TRYING)
-        current = self._keep.value.current
-        before, _, _ = self._measure(candidate, self._wish.model if current is None else current.store_name)
-        why = judge.rehearsal(now, before, self._promise(), bundle.expect)
-        _log.info("rehearsal", extra={"model": str(candidate), "why": why, "rtf": now.rtf, "mb": now.peak_mb})
+        answer = self._measure(candidate, self.currents(candidate), proves=True)
+        now = answer.measured
+        if now is None or answer.promise is None:
+            return self._failed(f"in its rehearsal {answer.error}", final=answer.kind in _NOT_BY_TRYING)
+        before = self._measure(candidate, self.currents()).measured
+        why = judge.rehearsal(now, before, answer.promise, bundle.expect)
+        _log.info(
+            "rehearsal", extra={"bundle": str(candidate), "why": why, "rtf": now.rtf, "mb": now.peak_mb}
+        )
         if why:
             return self._failed(why, final=True)
-        return self._trial(candidate, now, bundle.expect)
+        return self._trial(candidate, now, bundle.expect, answer.promise)
 
-    def _measure(self, candidate: Target, model: str) -> tuple[Measured | None, str, str]:
+    def _measure(self, candidate: Target, serving: tuple[Target, ...], *, proves: bool = False) -> Answer:
         job = Rehearse(
             models_dir=str(self._wish.models_dir),
-            model=model,
+            fleet_dir=str(self._fleet_dir),
+            serving=serving,
             golden_of=candidate,
+            proves=proves,
+            model=self._wish.model,
             profile=self._wish.profile,
             language=self._wish.language,
         )
-        answer = stagehand.run(job, limit_s=REHEARSAL_LIMIT_S, stop=self._stop)
-        return answer.measured, answer.error, answer.kind
+        return stagehand.run(job, limit_s=REHEARSAL_LIMIT_S, stop=self._stop)
 
-    def _promise(self) -> Promise:
-        profile = self._spares.recogniser.choice.profile
-        return Promise(rtf_max=profile.expect.rtf_max, ram_max_mb=profile.limits.ram_max_mb)
-
-    def _trial(self, candidate: Target, measured: Measured, expect: Expect) -> float:
+    def _trial(self, candidate: Target, measured: Measured, expect: Expect, promise: Promise) -> float:
         if not self._write(activation.try_out(self._keep.value)):
             return self._failed("the disk does not take its state", final=False)
-        back = opener(self._wish, self._keep.value.current)
-        course = Course(trial_s=self._fleet.trial_min * 60, expect=expect, promise=self._promise())
+        course = Course(trial_s=self._fleet.trial_min * 60, expect=expect, promise=promise)
+        new = self._opener(self.currents(candidate))
         try:
-            before = self._on_trial.begin(opener(self._wish, candidate), takes_mb=measured.peak_mb)
+            before = self._on_trial.begin(new, takes_mb=measured.peak_mb)
+            self._refit()
         except EdgeAgentError as error:
-            self._on_trial.back(back)
+            self._back()
             return self._failed(f"it cannot be opened: {error.cause}", final=False)
         try:
             verdict = self._on_trial.watch(before, course)
         except stagehand.Stopped:
             if not self._ended:
-                self._on_trial.back(back)  # another one is wanted
+                self._back()  # another one is wanted
                 self._write(activation.failed(self._keep.value, "another one is wanted", final=False))
             raise
         if verdict.why:
-            self._on_trial.back(back)
+            self._back()
             return self._failed(verdict.why, final=verdict.final)
         self._write(activation.passed(self._keep.value))
-        _log.info("a new model serves", extra={"model": str(candidate)})
+        _log.info("a new %s serves", candidate.kind, extra={"bundle": str(candidate)})
         self._on_trial.close()
         self._clean_up()
         return 0.0
 
+    def _back(self) -> None:
+        self._on_trial.back(self._opener(self.currents()))
+        self._refit()
+
+    def _refit(self) -> None:
+        if self._kind == "profile":
+            self._parts.refit()
+
+    def _opener(self, targets: tuple[Target, ...]) -> Opener:
+        wanted = served(self._wish, targets, self._fleet_dir)
+        return lambda level: open_recogniser(wanted, level)
+
     def _failed(self, why: str, *, final: bool) -> float:
-        _log.warning("the new model does not serve", extra={"why": why})
+        _log.warning("the new %s does not serve", self._kind, extra={"why": why})
         self._write(activation.failed(self._keep.value, why, final=final))
         return _TRY_AGAIN_S
 
@@ -311,29 +354,10 @@ class Steward:
         return written
 
     def _clean_up(self) -> None:
-        state, wanted = self._keep.value, self.wanted
-        if wanted is not None and activation.refusal(state, wanted):
-            wanted = None  # it never comes
-        clean_up(self._wish.models_dir, (state.current, state.previous, state.candidate, wanted))
-
-
-def clean_up(models_dir: Path, needed: Sequence[Target | None]) -> None:
-    """Remove versions and half-fetched bundles that no step needs any more."""
-    names = {target.store_name for target in needed if target is not None}
-    for home in models_dir.glob("*.v*"):
-        if (home / "bundle").is_dir() and home.name not in names:
-            shutil.rmtree(home, ignore_errors=True)
-    for place in (models_dir / ".fleet").glob("*"):
-        if place.name not in names:
-            shutil.rmtree(place, ignore_errors=True)
-
-
-def named(wish: Wish, target: Target | None) -> Wish:
-    """The wish for a fleet's model; without one the configuration's own."""
-    return wish if target is None else msgspec.structs.replace(wish, model=target.store_name)
-
-
-def opener(wish: Wish, target: Target | None) -> Opener:
-    """Opens its levels."""
-    wanted = named(wish, target)
-    return lambda level: open_recogniser(wanted, level)
+        needed: list[Target | None] = []
+        for kind, keep in self._keeps.items():
+            state, wanted = keep.value, self.wanted(kind)
+            if wanted is not None and activation.refusal(state, wanted):
+                wanted = None  # it never comes
+            needed += [state.current, state.previous, state.candidate, wanted]
+        self._shelf.clean_up(needed)

@@ -21,7 +21,7 @@ from edge_agent.decoding.tokens import Tokenizer
 from edge_agent.engine import trtllm_recipe as recipe
 from edge_agent.engine.base import EngineConfig
 from edge_agent.engine.trtllm_client import WorkerClient
-from edge_agent.engine.trtllm_files import Found, find, model_facts
+from edge_agent.engine.trtllm_files import Found, checked, find, model_facts
 from edge_agent.engine.trtllm_protocol import Done, Environment, Job, Open
 from edge_agent.engine.whisper import MAX_AUDIO_S, check_request
 from edge_agent.errors import EngineError, EngineLoadFailed
@@ -40,9 +40,10 @@ def open_engine(config: EngineConfig) -> TrtllmEngine:
     Raises:
         EngineLoadFailed: no environment, no such engine, or it cannot be loaded.
     """
-    if config.extra:
+    unknown = config.extra.keys() - {"engine_dir"}
+    if unknown:
         raise EngineLoadFailed(
-            f"the TensorRT-LLM engine has no options {', '.join(config.extra)}", remedy="leave them out"
+            f"the TensorRT-LLM engine has no options {', '.join(sorted(unknown))}", remedy="leave them out"
         )
     if config.compute_type not in get_args(recipe.Precision):
         raise EngineLoadFailed(
@@ -53,6 +54,9 @@ def open_engine(config: EngineConfig) -> TrtllmEngine:
     try:
         mels, _, digest = model_facts(config.model_dir)
         wanted = key_for(client.environment, digest, config)
+        given = str(config.extra.get("engine_dir", ""))
+        if given:
+            return load(config, client, checked(Path(given), wanted, mels))
         return load(config, client, find(config.model_dir, wanted, client.environment, mels))
     except BaseException:  # whatever it was: no worker is left behind
         client.close()

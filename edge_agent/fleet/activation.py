@@ -171,4 +171,4 @@ def _word(state: Activation, wanted: Target | None) -> str:
 
 
 def _named(target: Target | None) -> dict[str, object] | None:
-    return None if target is None else {"model": target.name, "version": target.version}
+    return None if target is None else {target.kind: target.name, "version": target.version}

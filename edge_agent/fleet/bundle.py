@@ -23,8 +23,19 @@ BUNDLE_BYTES = 32 << 30
 CHUNK_BYTES = 4 << 20
 """What a lost connection costs at most."""
 
+ENGINE_FILES = frozenset(
+    {
+        "engine.manifest.json",
+        "encoder/config.json",
+        "encoder/rank0.engine",
+        "decoder/config.json",
+        "decoder/rank0.engine",
+    }
+)
+"""Of an engine for TensorRT-LLM."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
-_FILE = re.compile(r"(golden/)?[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_FILE = re.compile(r"((golden|encoder|decoder)/)?[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 _Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 _Size = Annotated[int, Meta(ge=0, le=BUNDLE_BYTES)]
@@ -107,6 +118,11 @@ def valid_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
+def plain_path(path: str) -> bool:
+    """True for a path that a bundle may hold."""
+    return _FILE.fullmatch(path) is not None
+
+
 def read(document: bytes, wanted: Target) -> Bundle:
     """Parse a document whose digest was seen to hold.
 
@@ -129,7 +145,7 @@ def _fault(bundle: Bundle) -> str:
     """What is wrong with it; empty when nothing is."""
     paths = [file.path for file in bundle.files]
     for file in bundle.files:
-        if not _FILE.fullmatch(file.path):
+        if not plain_path(file.path):
             return f'"{file.path[:80]}" is not a plain file name'
         if len(file.chunks) != -(-file.size_bytes // bundle.chunk_bytes):
             return f"{file.path} has {len(file.chunks)} chunks for {file.size_bytes} bytes"
@@ -138,7 +154,20 @@ def _fault(bundle: Bundle) -> str:
     if bundle.size_bytes > BUNDLE_BYTES:
         return f"it is larger than {BUNDLE_BYTES >> 30} GB"
     missing = [clip.file for clip in bundle.golden if clip.file not in paths]
-    return f"{missing[0]} is not among its files" if missing else ""
+    return f"{missing[0]} is not among its files" if missing else _unfit(bundle)
+
+
+def _unfit(bundle: Bundle) -> str:
+    """Why the files are not those of a bundle of this kind; empty when they are."""
+    own = {file.path for file in bundle.files if not file.path.startswith("golden/")}
+    if bundle.kind == "profile":
+        wanted = f"{bundle.name}.toml"
+        return "" if own == {wanted} else f"it does not hold {wanted} alone"
+    if bundle.kind == "engine":
+        missing = sorted(ENGINE_FILES - own)
+        return f"{missing[0]} is not among its files" if missing else ""
+    strange = sorted(path for path in own if "/" in path)
+    return f"{strange[0]} is not a file of a model" if strange else ""
 
 
 def _refused(wanted: Target, why: str) -> Untrusted:

@@ -165,7 +165,7 @@ def summary(rollout: Rollout, views: Mapping[str, View], now_utc_ms: int, rules:
     found = {d: outcome(rollout, d, views.get(d, View()), now_utc_ms, rules) for d in ring}
     failures = {d: views.get(d, View()).reason or "no answer" for d, r in found.items() if r == "failed"}
     return {
-        "model": rollout.target.name,
+        rollout.target.kind: rollout.target.name,
         "version": rollout.target.version,
         "phase": rollout.phase,
         "reason": rollout.reason,

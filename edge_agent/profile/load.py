@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edge_agent.errors import ConfigError
@@ -26,11 +26,14 @@ def search_path() -> tuple[Path, ...]:
     return (*own, Path("/etc/edge-agent/profiles.d"), shipped)
 
 
-def load_all(places: Sequence[Path] | None = None) -> dict[str, Loaded]:
+def load_all(
+    places: Sequence[Path] | None = None, *, more: Mapping[str, Path] | None = None
+) -> dict[str, Loaded]:
     """Every profile by name, abstract ones included.
 
     Args:
         places: directories in order of precedence; None: `search_path()`.
+        more: further files by the names that they are to have.
 
     Raises:
         ConfigError: a file cannot be read or is wrong, or there is no profile at all.
@@ -40,6 +43,8 @@ def load_all(places: Sequence[Path] | None = None) -> dict[str, Loaded]:
     if not sources:
         looked = ", ".join(map(str, directories))
         raise ConfigError(f"there is no profile in {looked}", remedy="reinstall edge-asr-agent")
+    for name, path in (more or {}).items():
+        sources[name] = Source(path=str(path), text=_text(path))
     return {name: load(name, sources) for name in sorted(sources)}
 
 

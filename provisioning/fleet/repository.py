@@ -2,7 +2,7 @@
 """The fleet's signed repository: a directory of static files, for any web server or a USB stick.
 
     repository.py init REPO --keys KEYS                 keys and first metadata; move KEYS/root-* off line
-    repository.py add REPO --keys KEYS NAME VERSION DIR sign a directory of files as a bundle
+    repository.py add REPO --keys KEYS NAME VERSION DIR sign a model (add-profile, add-engine: those)
     repository.py remove REPO --keys KEYS NAME VERSION  take a bundle off the list
     repository.py refresh REPO --keys KEYS              renew what expires soon (daily, by a timer)
     repository.py rotate REPO --keys KEYS ROLE          new key for a role; needs two root keys
@@ -20,7 +20,6 @@ import argparse
 import hashlib
 import json
 import os
-import re
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -42,14 +41,13 @@ from tuf.api.serialization.json import JSONSerializer
 
 from edge_agent.errors import EdgeAgentError, UsageError
 from edge_agent.files import write_atomically
-from edge_agent.fleet.bundle import CHUNK_BYTES, Target, read, valid_name
+from edge_agent.fleet.bundle import CHUNK_BYTES, Target, plain_path, read, valid_name
 
 ROLES = ("root", "targets", "snapshot", "timestamp")
 DAYS = {"root": 365, "targets": 90, "snapshot": 30, "timestamp": 7}
 """How long each is valid: the shorter, the sooner a device notices that it is kept on an old state."""
 ROOT_KEYS, ROOT_THRESHOLD = 3, 2
 _PIECE = 1 << 20
-_FILES = re.compile(r"(golden/)?[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Keys:
@@ -293,12 +291,34 @@ class Repository:
         return self.now + timedelta(days=DAYS[role])
 
 
+def _prove(target: Target, source: Path) -> None:
+    """Refuse what no device could serve with; of a model, the golden recordings are the proof."""
+    if target.kind == "profile":
+        from edge_agent.profile.load import load_all
+
+        file = source / f"{target.name}.toml"
+        if not file.is_file():
+            raise UsageError(f"{source} holds no {file.name}", remedy="call the file like the bundle")
+        load_all(more={target.store_name: file})
+    elif target.kind == "engine":
+        from edge_agent.engine import trtllm_files
+
+        manifest = trtllm_files.read(source)
+        if manifest is None:
+            raise UsageError(
+                f"{source} holds no engine.manifest.json", remedy="name a directory that engines build made"
+            )
+        changed = trtllm_files.faults(source, manifest)
+        if changed:
+            raise UsageError(f"the engine is damaged: {changed[0]}", remedy="build it again")
+
+
 def _files_of(source: Path) -> Iterator[Path]:
     paths = sorted(path for path in source.rglob("*") if path.is_file())
     if not paths:
         raise UsageError(f"{source} holds no files", remedy="name the directory of the bundle")
     for path in paths:
-        if not _FILES.fullmatch(path.relative_to(source).as_posix()):
+        if not plain_path(path.relative_to(source).as_posix()):
             raise UsageError(f"{path} has no plain name", remedy="use letters, digits, dot, dash, underscore")
         yield path
 
@@ -316,18 +336,28 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     actions = parser.add_subparsers(dest="action", required=True)
-    for name in ("init", "add", "remove", "refresh", "rotate", "show"):
+    kinds = {"add": "model", "add-profile": "profile", "add-engine": "engine"}
+    for name in ("init", *kinds, "remove", "refresh", "rotate", "show"):
         action = actions.add_parser(name)
         action.add_argument("repository", type=Path)
         if name != "show":
             action.add_argument("--keys", type=Path, required=True)
-        if name in ("add", "remove"):
+        if name in kinds:
+            action.set_defaults(kind=kinds[name])
+        if name == "remove":
             action.add_argument("--kind", choices=("model", "profile", "engine"), default="model")
+        if name in kinds or name == "remove":
             action.add_argument("name")
             action.add_argument("version", type=int)
         if name == "rotate":
             action.add_argument("role", choices=ROLES)
-    add = actions.choices["add"]
+    for name in kinds:
+        _ask_about(actions.choices[name])
+    return parser
+
+
+def _ask_about(add: argparse.ArgumentParser) -> None:
+    """What the signed document says beside the files."""
     add.add_argument("directory", type=Path)
     add.add_argument("--licence", default="")
     add.add_argument("--language", action="append", default=[], help="a language it knows (repeated)")
@@ -341,7 +371,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     add.add_argument("--rtf-max", type=float, help="seconds of work per second of speech, at most")
     add.add_argument("--ram-max-mb", type=int, help="memory, at most")
-    return parser
 
 
 def _do(args: argparse.Namespace) -> None:
@@ -357,8 +386,9 @@ def _do(args: argparse.Namespace) -> None:
             print(f"{role:10} version {signed.version:<4} until {signed.expires:%Y-%m-%d}")
         for path, file in sorted(repository.targets.targets.items()):
             print(f"{path}  {file.hashes['sha256'][:12]}")
-    elif args.action == "add":
+    elif args.action.startswith("add"):
         target = Target(name=args.name, version=args.version, kind=args.kind)
+        _prove(target, args.directory)
         size = repository.add(target, args.directory, _about(args))
         print(f"{target} signed, {size / 1e6:.1f} MB")
     elif args.action == "remove":

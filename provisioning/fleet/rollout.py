@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Bring a signed model to a fleet in rings: 1, 10, 50, 100 %. It talks MQTT only, to any broker.
+"""Bring a signed bundle to a fleet in rings: 1, 10, 50, 100 %. It talks MQTT only, to any broker.
 
-    rollout.py MODEL VERSION --state FILE --url mqtts://broker:8883 --ca-file ca.crt --cert-file fleet.crt ...
+    rollout.py NAME VERSION --state FILE --url mqtts://broker:8883 --ca-file ca.crt --cert-file fleet.crt ...
 
-It writes the desired configuration of each device (fleet.model, fleet.model_version; other keys stay as
-they are), reads what the devices say of themselves (up/info, up/health, up/status), and goes on to the next
-ring when one is complete and well. It stops when more than 5 % of a ring failed, or when the changed
-devices became slower or reject more: those that failed went back by themselves, the others keep the new
-model, nobody else is told.
+It writes the desired configuration of each device (fleet.model and fleet.model_version, or with --kind those
+of a profile or an engine; other keys stay as they are), reads what the devices say of themselves (up/info,
+up/health, up/status), and goes on to the next ring when one is complete and well. It stops when more than 5 %
+of a ring failed, or when the changed devices became slower or reject more: those that failed went back by
+themselves, the others keep the new one, nobody else is told.
 
 Ended and started again with the same FILE it goes on where it was. Devices that are away are told by the
 broker when they return. Exit code: 0 done, 1 stopped, 3 ended before (with --once or a signal)."""
@@ -31,7 +31,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from edge_agent.errors import BrokerUnreachable, EdgeAgentError, UsageError
 from edge_agent.files import write_atomically
 from edge_agent.fleet import rings
-from edge_agent.fleet.bundle import Target, valid_name
+from edge_agent.fleet.bundle import Kind, Target, valid_name
 from edge_agent.fleet.rings import Rollout, Rules, View
 from edge_agent.mqtt.settings import MqttSettings, endpoint, password, tls_context
 
@@ -124,11 +124,11 @@ class Fleet:
         if not self.connected.is_set():
             raise BrokerUnreachable("the broker does not let us in", remedy="check name and permissions")
 
-    def views(self) -> dict[str, View]:
-        """Each device that ever said what it is."""
+    def views(self, kind: Kind) -> dict[str, View]:
+        """Each device that ever said what it is, and how far it is with a kind of bundle."""
         with self._lock:
             return {
-                device: _view(bodies, stands=device in self._standing)
+                device: _view(bodies, kind, stands=device in self._standing)
                 for device, bodies in self._bodies.items()
                 if "up/info" in bodies
             }
@@ -148,24 +148,25 @@ class Fleet:
 
 
 def _wish(target: Target) -> dict[str, object]:
-    return {"model": target.name, "model_version": target.version}
+    return {target.kind: target.name, f"{target.kind}_version": target.version}
 
 
-def _view(bodies: dict[str, Any], *, stands: bool) -> View:
+def _view(bodies: dict[str, Any], kind: Kind, *, stands: bool) -> View:
     """One device; whatever a strange one publishes makes an ordinary view."""
     try:
         told = bodies["up/info"].get("fleet") or {}
+        told = told if kind == "model" else told.get(kind) or {}
         health = bodies.get("up/health", {}).get("recognition") or {}
         rejected = sum((health.get("rejected") or {}).values())
         heard = int(health.get("finals") or 0) + rejected
         return View(
             online=bodies.get("up/status", {}).get("state", "offline") not in ("offline", "stopped"),
-            wanted=_target(told.get("wanted"), "version"),
+            wanted=_target(told.get("wanted"), kind, "version"),
             state=str(told.get("state", "")),
             reason=str(told.get("reason", ""))[:300],
             p95_ms=float(health.get("latency_p95_ms") or 0),
             rejects=rejected / heard if heard else 0.0,
-            desired=_target(_desired(bodies).get("fleet"), "model_version") if stands else None,
+            desired=_target(_desired(bodies).get("fleet"), kind, f"{kind}_version") if stands else None,
         )
     except (TypeError, ValueError, AttributeError):
         return View()
@@ -175,10 +176,10 @@ def _desired(bodies: dict[str, Any]) -> dict[str, Any]:
     return bodies.get("down/config", {}).get("desired") or {}
 
 
-def _target(told: Any, version: str) -> Target | None:
-    if not told or not told.get("model"):
+def _target(told: Any, kind: Kind, version: str) -> Target | None:
+    if not told or not told.get(kind):
         return None
-    return Target(name=str(told["model"]), version=int(told.get(version) or 0))
+    return Target(name=str(told[kind]), version=int(told.get(version) or 0), kind=kind)
 
 
 def load(path: Path, target: Target) -> Rollout | None:
@@ -210,14 +211,14 @@ def run(
 ) -> Rollout:
     """Until it is done, stopped or told to end; every change is on disk before anybody is told."""
     fleet.settle()
-    state = load(path, target) or rings.begin(target, fleet.views())
+    state = load(path, target) or rings.begin(target, fleet.views(target.kind))
     if not state.order:
         raise UsageError("no device on this broker says what it is", remedy="check --prefix and permissions")
     if again and state.phase == "stopped":
         state = msgspec.structs.replace(state, phase="running", reason="")
     shown = ""
     while True:
-        views, now_ms = fleet.views(), time.time_ns() // 1_000_000
+        views, now_ms = fleet.views(target.kind), time.time_ns() // 1_000_000
         if fleet.settled:
             after, tell = rings.advance(state, views, now_ms, rules)
         else:
@@ -244,8 +245,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model")
+    parser.add_argument("name")
     parser.add_argument("version", type=int)
+    parser.add_argument("--kind", choices=("model", "profile", "engine"), default="model")
     parser.add_argument("--state", type=Path, required=True, help="file that outlives this programme")
     parser.add_argument("--url", default="mqtt://127.0.0.1:1883")
     for name in ("ca", "cert", "key", "password"):
@@ -279,9 +281,10 @@ def _rules(args: argparse.Namespace) -> Rules:
 
 
 def _do(args: argparse.Namespace) -> int:
-    if not valid_name(args.model) or args.version < 1:
-        raise UsageError(f"{args.model} {args.version} is no bundle", remedy="see: repository.py show")
-    target, rules, stop = Target(name=args.model, version=args.version), _rules(args), threading.Event()
+    if not valid_name(args.name) or args.version < 1:
+        raise UsageError(f"{args.name} {args.version} is no bundle", remedy="see: repository.py show")
+    target = Target(name=args.name, version=args.version, kind=args.kind)
+    rules, stop = _rules(args), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     settings = MqttSettings(
@@ -294,11 +297,11 @@ def _do(args: argparse.Namespace) -> int:
     )
     if args.once:
         stop.set()
-    fleet = Fleet(settings, args.prefix, f"rollout-{args.model}-{args.version}")
+    fleet = Fleet(settings, args.prefix, f"rollout-{args.kind}-{args.name}-{args.version}")
     try:
         state = run(fleet, target, args.state, rules, stop, again=args.again, look_s=args.look_s)
         time.sleep(0.5 if args.once else 0)
-        told = rings.summary(state, fleet.views(), time.time_ns() // 1_000_000, rules)
+        told = rings.summary(state, fleet.views(target.kind), time.time_ns() // 1_000_000, rules)
     finally:
         fleet.close()
     if args.json:

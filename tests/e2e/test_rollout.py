@@ -19,13 +19,13 @@ TARGET = Target(name="m", version=2)
 COUNT = 200
 
 
-def start(broker: PrivateBroker, state: Path, *more: str) -> subprocess.Popen[str]:
+def start(broker: PrivateBroker, state: Path, *more: str, target: Target = TARGET) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [
             sys.executable,
             str(PROVISIONING / "fleet/rollout.py"),
-            TARGET.name,
-            str(TARGET.version),
+            target.name,
+            str(target.version),
             *("--state", str(state), "--url", broker.url, "--json"),
             *("--soak-min", "0.005", "--look-s", "0.1", *more),
         ],

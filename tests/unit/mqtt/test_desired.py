@@ -41,7 +41,15 @@ def test_good_values_hold() -> None:
             "partials": False,
             "partial_interval_ms": 300,
         },
-        "fleet": {"model": "whisper-base", "model_version": 3, "trial_min": 5},
+        "fleet": {
+            "model": "whisper-base",
+            "model_version": 3,
+            "profile": "kiosk",
+            "profile_version": 2,
+            "engine": "breeze-h100",
+            "engine_version": 1,
+            "trial_min": 5,
+        },
     }
     assert problems("desired", {"version": 1, "desired": tables}) == []
     enrolled = merge(Config(), {"fleet.root_file": "/etc/edge-agent/root.json"})

@@ -1,0 +1,47 @@
+"""What the fleet's bundles mean to the opening of a recogniser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from edge_agent.errors import EngineLoadFailed
+from edge_agent.fleet.bundle import Target
+from edge_agent.fleet.places import home, profile_file
+from edge_agent.opening import Recogniser, Wish
+
+
+def served(wish: Wish, targets: Iterable[Target], fleet_dir: Path) -> Wish:
+    """The wish for these bundles, at most one of a kind; for what is not among them, the wish's own."""
+    for target in targets:
+        name = target.store_name
+        if target.kind == "model":
+            wish = msgspec.structs.replace(wish, model=name)
+        elif target.kind == "profile":
+            file = (name, str(profile_file(target, fleet_dir)))
+            wish = msgspec.structs.replace(wish, profile=name, more_profiles=(file,), profiles=())
+        else:
+            place = home(target, models_dir=wish.models_dir, fleet_dir=fleet_dir)
+            wish = msgspec.structs.replace(wish, engine_dir=str(place))
+    return wish
+
+
+def refuse_another(recogniser: Recogniser, candidate: Target) -> None:
+    """What was opened must be what is to be tried, not what stands in for it.
+
+    Raises:
+        EngineLoadFailed: something else was opened; says why.
+    """
+    profile, why = recogniser.choice.profile, "; ".join(why for _, why in recogniser.choice.rejected[:1])
+    if candidate.kind == "profile" and profile.name != candidate.store_name:
+        raise EngineLoadFailed(
+            f"{candidate} cannot serve here: {why}", remedy="sign one that is for this machine"
+        )
+    if candidate.kind == "engine" and profile.engine.kind != "tensorrt-llm":
+        tried = any(reason.startswith("warning") for reason in recogniser.choice.reasons)
+        raise EngineLoadFailed(
+            f"{candidate} cannot serve here: " + (why if tried else f"{profile.name} runs no TensorRT-LLM"),
+            remedy="roll it out to machines that it was built for",
+        )
