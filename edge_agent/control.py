@@ -263,6 +263,11 @@ class Control:
         self._answer(reply, "done", wrong, {"passed": not wrong, **result})
 
     def _set_profile(self, name: str, reply: Reply | None) -> Mapping[str, object] | None:
+        ours = self.beside().values.get("fleet.profile")
+        if ours:
+            why = f"the fleet's profile {ours} serves: change fleet.profile and fleet.profile_version"
+            self._answer(reply, "refused", why)
+            return None
         would_be = self._hands.profile_for(name)
         if not self._store.change(profile=name):
             self._answer(reply, "refused", "the disk does not take it; it would be forgotten by the restart")

@@ -21,7 +21,7 @@ from edge_agent.mqtt.bridges import Bridges
 from edge_agent.mqtt.bridges.hermes import Hermes
 from edge_agent.mqtt.bridges.home_assistant import HomeAssistant
 from edge_agent.mqtt.events import Message
-from edge_agent.remote import RemoteStore, Standing, effective
+from edge_agent.remote import Beside, RemoteStore, Standing, effective
 
 TOPICS = wire.Topics("edge", "box")
 
@@ -235,6 +235,16 @@ def test_a_model_whose_trial_ended_the_process_is_told_after_it(box: Box) -> Non
     box.boot(Installer(refuses="in its trial it was killed"))
     answer = box.last()
     assert (answer["state"], answer["reason"]) == ("refused", "in its trial it was killed")
+
+
+def test_a_profile_that_the_fleet_chose_is_not_changed_by_command(box: Box) -> None:
+    """The next start would serve the fleet's again: it says who decides."""
+    box.control.beside = lambda: Beside(values={"fleet.profile": "kiosk"})
+    box.ask("set_profile", {"profile": "auto"})
+    answer = box.last()
+    assert (answer["state"], "the fleet's profile kiosk serves" in answer["reason"]) == ("refused", True)
+    assert box.store.value.profile == ""
+    assert not box.control.restart
 
 
 def test_a_retained_command_is_not_even_answered(box: Box) -> None:
