@@ -38,6 +38,7 @@ REHEARSAL_LIMIT_S = 300.0
 _ASK_AGAIN_S = (20.0, 60.0, 300.0)
 """After a bundle could not be had: soon, then rarely."""
 _TRY_AGAIN_S = 600.0
+_CONNECT_LOOKS = 10
 _NOT_BY_TRYING = frozenset(
     {"ModelError", "DigestMismatch", "EngineLoadFailed", "BadOutput", "ConfigError", "NoProfileFits"}
 )
@@ -252,11 +253,20 @@ class Steward:
         answer = stagehand.run(job, limit_s=STAGE_LIMIT_S, stop=self._stop)
         if answer.bundle is None:
             return self._later(answer.error)
-        if not self._parts.link().connected:
+        if not self._connected():
             # A try is not spent on an outage, which would end it whatever the model is like.
             return self._later("the broker is away; the trial waits for it", once=True)
         self._failures[self._kind] = 0
         return self._rehearse(candidate, answer.bundle)
+
+    def _connected(self) -> bool:
+        """The broker is there, or comes within seconds, as it does after a start."""
+        for _ in range(_CONNECT_LOOKS):
+            if self._parts.link().connected:
+                return True
+            if self._stop.wait(1.0):
+                raise stagehand.Stopped
+        return False
 
     def _later(self, why: str, *, once: bool = False) -> float:
         """It cannot be had now: say why, and ask again; a command's wish ends here unless `once`."""

@@ -109,7 +109,12 @@ class Trial:
         if load.read().available_mb > takes_mb + _SPARE_MB:
             ready = new(0)
             ready.engine.warm_up()
-        self._before = self._swap(new, ready, SWAP_PATIENCE_S)
+        try:
+            self._before = self._swap(new, ready, SWAP_PATIENCE_S)
+        except (EdgeAgentError, Stopped):
+            if ready is not None:
+                ready.engine.close()
+            raise
         self._rtfs.clear()
         return before
 
