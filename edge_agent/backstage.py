@@ -134,8 +134,8 @@ def rehearse(job: Rehearse) -> tuple[Measured, Promise]:
         EdgeAgentError: it cannot be opened, or does not answer.
     """
     shelf = Shelf(Path(job.models_dir), Path(job.fleet_dir))
-    clips = [clip for target in {job.golden_of, *job.serving} for clip in _clips(target, shelf)]
-    _refuse_unheard(shelf.bundle(job.golden_of), job.language, {language for _, _, language in clips})
+    clips = _clips(job, shelf)
+    _refuse_unheard(shelf.bundle(job.golden_of), job, {language for _, _, language in clips})
     _forget_peak()
     wish = Wish(
         models_dir=shelf.store.root, profile=job.profile, model=job.model, language=job.language, at_once=1
@@ -175,13 +175,13 @@ def _measure(recogniser: Recogniser, clips: list[tuple[PcmFloat, str, str]]) -> 
     return msgspec.structs.replace(worst, peak_mb=_peak_mb())
 
 
-def _refuse_unheard(bundle: Bundle, configured: str | tuple[str, ...], golden: set[str]) -> None:
+def _refuse_unheard(bundle: Bundle, job: Rehearse, golden: set[str]) -> None:
     """A model is tried in every language that this device listens for, or not at all.
 
     Raises:
         ModelError: it does not know one, or there is no recording to try it with.
     """
-    wanted = {_base(tag) for tag in ((configured,) if isinstance(configured, str) else configured)} - {"auto"}
+    wanted = _listened_for(job)
     unknown = wanted - {_base(tag) for tag in bundle.languages} if bundle.languages else set()
     if unknown:
         raise ModelError(
@@ -196,18 +196,37 @@ def _refuse_unheard(bundle: Bundle, configured: str | tuple[str, ...], golden: s
         )
 
 
+def _listened_for(job: Rehearse) -> set[str]:
+    """Languages of the device; none: any."""
+    tags = (job.language,) if isinstance(job.language, str) else job.language
+    return {_base(tag) for tag in tags} - {"auto"}
+
+
 def _base(tag: str) -> str:
     return tag.lower().partition("-")[0]
 
 
-def _clips(target: Target, shelf: Shelf) -> list[tuple[PcmFloat, str, str]]:
-    """(sound, text, language): the bundle's own, and ours where it knows English."""
+def _clips(job: Rehearse, shelf: Shelf) -> list[tuple[PcmFloat, str, str]]:
+    """(sound, text, language), the same for the candidate and for what it is compared with.
+
+    The candidate's own recordings; those of the bundles beside it and ours, in the device's languages.
+    """
+    wanted = _listened_for(job)
+    found = _golden(job.golden_of, shelf)
+    for target in job.serving:
+        if target.kind != job.golden_of.kind:
+            found += [one for one in _golden(target, shelf) if not wanted or _base(one[2]) in wanted]
+    knows = {_base(tag) for tag in shelf.bundle(job.golden_of).languages}
+    if (not wanted or "en" in wanted) and (not knows or "en" in knows):
+        found.append((clip(), WORDS, "en"))
+    return found
+
+
+def _golden(target: Target, shelf: Shelf) -> list[tuple[PcmFloat, str, str]]:
     from edge_agent.audio.files import read_audio
 
-    bundle, papers = shelf.bundle(target), shelf.papers(target)
-    own = [(read_audio(papers / one.file), one.text, one.language) for one in bundle.golden]
-    english = not bundle.languages or "en" in {_base(tag) for tag in bundle.languages}
-    return [*own, (clip(), WORDS, "en")] if english else own
+    papers = shelf.papers(target)
+    return [(read_audio(papers / one.file), one.text, one.language) for one in shelf.bundle(target).golden]
 
 
 def share_of_words(expected: str, heard: str) -> float:

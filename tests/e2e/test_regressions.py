@@ -75,7 +75,7 @@ class Publisher:
         base, to = models_dir() / "whisper-base/source", self._home / f"source-{how}"
         if how == "words":
             return regressing.other_words(base, to)
-        layers = {"slow": {"encoder": 15, "decoder": 15}, "large": {"encoder": 45}}[how]
+        layers = {"slow": {"encoder": 15, "decoder": 15}, "large": {"encoder": 60}}[how]
         return regressing.deeper(base, to, **layers)
 
     def judge(self, target: Target, language: str) -> str:
@@ -118,13 +118,16 @@ def publisher(tmp_path_factory: pytest.TempPathFactory) -> Publisher:
 @pytest.mark.timeout(240)
 def test_other_words_and_another_language_do_not_pass_the_rehearsal(publisher: Publisher) -> None:
     """A model that says other words; an English one for a Chinese device, honest about that or not."""
-    words, english, said = (Target(name=name, version=1) for name in ("words", "english", "said"))
+    names = ("words", "english", "said", "untried")
+    words, english, said, untried = (Target(name=name, version=1) for name in names)
     publisher.sign(words, publisher.worse("words"), ENGLISH_GOLDEN)
     assert "of the words came out" in publisher.judge(words, "en")
     publisher.sign(english, publisher.source("whisper-tiny.en"), ENGLISH_GOLDEN)
     assert "does not know zh" in publisher.judge(english, "zh")
     publisher.sign(said, publisher.source("whisper-tiny.en"), CHINESE_GOLDEN)
     assert "does not know zh" in publisher.judge(said, "zh")
+    publisher.sign(untried, publisher.source("whisper-tiny.en"), ENGLISH_GOLDEN, languages=["zh"])
+    assert "no golden recording in zh" in publisher.judge(untried, "zh")
 
 
 @pytest.mark.slow
