@@ -24,6 +24,7 @@ from edge_agent.fleet.bundle import Bundle, Expect, Kind, Target
 from edge_agent.fleet.judge import Measured, Promise
 from edge_agent.fleet.keep import Keep
 from edge_agent.fleet.places import KINDS
+from edge_agent.fleet.turns import Turns
 from edge_agent.opening import Wish, open_recogniser
 from edge_agent.served import served
 from edge_agent.shelf import Shelf
@@ -89,13 +90,15 @@ class Steward:
         clock: Clock,
     ) -> None:
         self._keeps, self._spares, self._parts, self._wish = dict(keeps), spares, parts, wish
-        self._fleet, self._fleet_dir = fleet, fleet_dir
+        self._fleet, self._fleet_dir, self._clock = fleet, fleet_dir, clock
         self._shelf = Shelf(wish.models_dir, fleet_dir)
         self._kind: Kind = "model"
         """Of what is being worked on."""
         self._changed = threading.Condition()
         self._stop = threading.Event()
-        self._ended = False
+        """What is being done is not wanted any more."""
+        self._ended = self._woken = False
+        self._turns = Turns(KINDS)
         self._failures: dict[Kind, int] = dict.fromkeys(KINDS, 0)
         self._once: Once | None = None
         self._on_trial = trial.Trial(spares, parts, clock, stop=self._stop, ended=lambda: self._ended)
@@ -109,19 +112,26 @@ class Steward:
         self._thread.start()
 
     def want(self, fleet: FleetSection) -> None:
-        """The configuration's [fleet] table has changed."""
+        """The configuration's [fleet] table may have changed; what is under way ends if its own wish did."""
         with self._changed:
-            if fleet != self._fleet:
-                self._fleet = fleet
-                self._stop.set()  # whatever is being done for the one before
-                self._changed.notify_all()
+            before, self._fleet = self._fleet, fleet
+            for kind in KINDS:
+                if _named(before, kind) != _named(fleet, kind) or before.mirrors != fleet.mirrors:
+                    self._turns.at_once(kind)
+            if _named(before, self._kind) != _named(fleet, self._kind):
+                self._stop.set()
+            self._wake()
+
+    def _wake(self) -> None:
+        self._woken = True
+        self._changed.notify_all()
 
     def stop(self, timeout_s: float = 3.0) -> None:
         """End; a trial goes on after the next start."""
         with self._changed:
             self._ended = True
             self._stop.set()
-            self._changed.notify_all()
+            self._wake()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
         if not self._thread.is_alive():
@@ -142,15 +152,12 @@ class Steward:
             if why:
                 return why
             self._once = Once(target=target, decided=decided)
-            if state.candidate != target:
-                self._stop.set()
-                self._changed.notify_all()
+            self._turns.at_once("model")
+            self._wake()
         return ""
 
     def _configured(self, kind: Kind) -> Target | None:
-        name: str = getattr(self._fleet, kind)
-        version: int = getattr(self._fleet, f"{kind}_version")
-        return Target(name=name, version=version, kind=kind) if name and version else None
+        return _named(self._fleet, kind)
 
     def wanted(self, kind: Kind) -> Target | None:
         """What the configuration names, else what a command asked for."""
@@ -182,11 +189,11 @@ class Steward:
     def _run(self) -> None:
         try:
             while self._goes_on():
-                once, rest_s = self._once, 0.0
+                once = self._once
                 with suppress(stagehand.Stopped):
-                    rest_s = self._round()
+                    self._round()
                 self._settle(once)
-                self._rest(rest_s)
+                self._rest()
         except Exception:  # noqa: BLE001 - the top of a thread: recognition must not end with it
             _log.exception("the steward ended; what serves goes on serving")
 
@@ -196,9 +203,13 @@ class Steward:
                 self._stop.clear()
             return not self._ended
 
-    def _rest(self, seconds: float) -> None:
+    def _rest(self) -> None:
         with self._changed:
-            self._changed.wait_for(self._stop.is_set, seconds)
+            self._changed.wait_for(lambda: self._woken, self._turns.rest_s(self._now_s()))
+            self._woken = False
+
+    def _now_s(self) -> float:
+        return self._clock.monotonic_ns() / 1e9
 
     def _settle(self, once: Once | None) -> None:
         """Tell whoever asked by command before this step, when it is decided."""
@@ -214,13 +225,14 @@ class Steward:
         self._once = None
         once.decided(why)
 
-    def _round(self) -> float:
-        """One step of each kind: one that cannot be had keeps no other one waiting."""
-        rests = []
-        for kind in KINDS:
-            self._kind = kind
-            rests.append(self._step())
-        return min(rests)
+    def _round(self) -> None:
+        """One step of each kind whose turn it is."""
+        for kind in self._turns.due(self._now_s()):
+            self._kind, wanted = kind, self.wanted(kind)
+            rest_s = self._step()
+            with self._changed:
+                if self.wanted(kind) == wanted:
+                    self._turns.had(kind, self._now_s(), rest_s)
 
     def _step(self) -> float:
         """One step of the way; answers how long to wait for the next."""
@@ -371,3 +383,10 @@ class Steward:
                 wanted = None  # it never comes
             needed += [state.current, state.previous, state.candidate, wanted]
         self._shelf.clean_up(needed)
+
+
+def _named(fleet: FleetSection, kind: Kind) -> Target | None:
+    """The wish of a [fleet] table."""
+    name: str = getattr(fleet, kind)
+    version: int = getattr(fleet, f"{kind}_version")
+    return Target(name=name, version=version, kind=kind) if name and version else None

@@ -244,6 +244,22 @@ def test_a_broker_that_restarts_does_not_end_a_trial(made: Path, tmp_path: Path)
             assert committed(home)[-1]["model"].startswith("small.v1@")
 
 
+def test_another_wish_does_not_end_a_trial(made: Path, tmp_path: Path) -> None:
+    """A profile that is wanted as well, another length for the next trial: this one goes on, on its try."""
+    with PrivateBroker() as broker:
+        home = Home(tmp_path / "box", made, broker)
+        with Commander(broker.port) as fleet, home.agent as agent:
+            in_trial(home, fleet, agent)
+            desire(fleet, "small", 1, trial_min=20, profile="stranger", profile_version=1)
+            until = time.monotonic() + 8
+            wait_until(lambda: time.monotonic() > until, 20)
+            state = state_of(home)
+            assert (state["phase"], state["tries"]) == ("trial", {"small 1": 1}), agent.log[-2000:]
+            desire(fleet, "small", 2, trial_min=0.05)
+            wait_until(lambda: (told(fleet).get("current") or {}).get("version") == 2, 120, agent.log)
+            assert state_of(home)["tries"] == {"small 1": 1, "small 2": 1}
+
+
 def test_no_try_is_spent_while_the_broker_is_away(made: Path, tmp_path: Path) -> None:
     """The bundle is fetched meanwhile; the rehearsal, which counts, waits for the broker."""
     with PrivateBroker() as broker:
