@@ -27,7 +27,7 @@ from edge_agent.fleet.bundle import Bundle, Target
 from edge_agent.fleet.judge import Measured, Promise
 from edge_agent.models.prepare import prepare
 from edge_agent.models.store import ModelStore
-from edge_agent.opening import Recogniser, Wish, choose_profile, open_recogniser
+from edge_agent.opening import Recogniser, Wish, choose_profile, open_recogniser, wanted_model
 from edge_agent.selftest import WORDS, clip
 from edge_agent.served import refuse_another, served
 from edge_agent.shelf import Shelf
@@ -48,6 +48,10 @@ class Stage(Value, frozen=True, tag="stage"):
     mirrors: tuple[str, ...]
     models_dir: str
     fleet_dir: str
+    serving: tuple[Target, ...] = ()
+    """The bundles to serve with, this one among them."""
+    model: str = ""
+    """Of the configuration, as the following ones."""
     profile: str = "auto"
     language: str | tuple[str, ...] = "en"
 
@@ -106,25 +110,32 @@ def stage(job: Stage) -> Bundle:
         fetch(bundle, mirrors, place, lambda *_: None)
         shelf.adopt(bundle, place)
     if job.target.kind == "model":
-        _prepare(job, shelf.store, job.target.store_name)
+        _prepare(shelf.store, job.target.store_name)
+    _make_form(job, shelf)
     return bundle
 
 
-def _prepare(job: Stage, store: ModelStore, name: str) -> None:
+def _prepare(store: ModelStore, name: str) -> None:
     if not store.has_prepared(name):
         try:
             prepare(name, store)
         except ModelError as error:
             _log.warning("%s", error)  # it is used as published
-    _make_form(job, store, name)
 
 
-def _make_form(job: Stage, store: ModelStore, name: str) -> None:
-    """The form that the profile's engine loads: made here, so that the rehearsal measures serving alone (the
-    making takes more memory than that) and the swap has nothing to wait for."""
-    wish = Wish(models_dir=store.root, profile=job.profile, model=name, language=job.language)
+def _make_form(job: Stage, shelf: Shelf) -> None:
+    """The form of the model that the profile's engine loads, whichever of them is new.
+
+    Made here, so that the rehearsal measures serving alone (the making takes more memory than that) and the
+    swap has nothing to wait for.
+    """
+    wish = Wish(
+        models_dir=shelf.store.root, profile=job.profile, model=job.model, language=job.language, at_once=1
+    )
     with suppress(EdgeAgentError):  # the rehearsal meets it again, and says so
-        forms.ready(store, name, choose_profile(wish)[1].profile.engine)
+        chosen = served(wish, job.serving, shelf.fleet_dir)
+        choice = choose_profile(chosen)[1]
+        forms.ready(shelf.store, wanted_model(chosen, choice), choice.profile.engine)
 
 
 def rehearse(job: Rehearse) -> tuple[Measured, Promise]:

@@ -56,7 +56,7 @@ def _fault(chosen: Wish, current: Mapping[Kind, Target | None], shelf: Shelf) ->
     """Which of the fleet's bundles cannot serve, and why; none when the fault, if any, is not theirs."""
     for kind in KINDS[1:]:
         target = current[kind]
-        if target is not None and not shelf.holds(target):
+        if target is not None and not shelf.seems_to_hold(target):
             return kind, f"{target} is damaged"
     try:
         choice = choose_profile(chosen)[1]

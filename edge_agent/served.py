@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
 
+from edge_agent.config import FleetSection
 from edge_agent.errors import EngineLoadFailed
-from edge_agent.fleet.bundle import Target
+from edge_agent.fleet.bundle import Kind, Target
 from edge_agent.fleet.places import home, profile_file
 from edge_agent.opening import Recogniser, Wish
+from edge_agent.supervise import Level
 
 
 def served(wish: Wish, targets: Iterable[Target], fleet_dir: Path) -> Wish:
@@ -45,3 +47,24 @@ def refuse_another(recogniser: Recogniser, candidate: Target) -> None:
             f"{candidate} cannot serve here: " + (why if tried else f"{profile.name} runs no TensorRT-LLM"),
             remedy="roll it out to machines that it was built for",
         )
+
+
+def strictly(opens: Callable[[Level], Recogniser], profile: str) -> Callable[[Level], Recogniser]:
+    """The same, but what is opened first must be of this profile and not of one that stands in for it."""
+
+    def opened(level: Level) -> Recogniser:
+        found = opens(level)
+        if level or found.choice.profile.name == profile:
+            return found
+        found.engine.close()
+        why = "; ".join(why for _, why in found.choice.rejected[:1])
+        raise EngineLoadFailed(f"{profile} cannot serve: {why}", remedy="see: edge-agent doctor")
+
+    return opened
+
+
+def named(fleet: FleetSection, kind: Kind) -> Target | None:
+    """The wish of a [fleet] table."""
+    name: str = getattr(fleet, kind)
+    version: int = getattr(fleet, f"{kind}_version")
+    return Target(name=name, version=version, kind=kind) if name and version else None

@@ -49,12 +49,22 @@ class Shelf:
 
     def holds(self, target: Target) -> bool:
         """True when all its files are here: of a model sound by size and time, of others by digest."""
+        return self._whole(target, digests=True)
+
+    def seems_to_hold(self, target: Target) -> bool:
+        """The same without reading an engine's gigabytes, which is done again when it is opened."""
+        return self._whole(target, digests=target.kind != "engine")
+
+    def _whole(self, target: Target, *, digests: bool) -> bool:
         try:
-            bundle = self.bundle(target)
+            bundle, place = self.bundle(target), self.papers(target)
             if target.kind == "model":
                 self.store.published_dir(target.store_name)
                 return True
-            return all(_is(self.papers(target) / file.path, file.sha256) for file in bundle.files)
+            sizes = all((place / file.path).stat().st_size == file.size_bytes for file in bundle.files)
+            return sizes and (
+                not digests or all(_is(place / file.path, file.sha256) for file in bundle.files)
+            )
         except (EdgeAgentError, OSError):
             return False
 

@@ -26,7 +26,7 @@ from edge_agent.fleet.keep import Keep
 from edge_agent.fleet.places import KINDS
 from edge_agent.fleet.turns import Turns
 from edge_agent.opening import Wish, open_recogniser
-from edge_agent.served import served
+from edge_agent.served import named, served, strictly
 from edge_agent.shelf import Shelf
 from edge_agent.spare import Opener, Spares
 from edge_agent.trial import Course
@@ -116,9 +116,9 @@ class Steward:
         with self._changed:
             before, self._fleet = self._fleet, fleet
             for kind in KINDS:
-                if _named(before, kind) != _named(fleet, kind) or before.mirrors != fleet.mirrors:
+                if named(before, kind) != named(fleet, kind) or before.mirrors != fleet.mirrors:
                     self._turns.at_once(kind)
-            if _named(before, self._kind) != _named(fleet, self._kind):
+            if named(before, self._kind) != named(fleet, self._kind):
                 self._stop.set()
             self._wake()
 
@@ -157,7 +157,7 @@ class Steward:
         return ""
 
     def _configured(self, kind: Kind) -> Target | None:
-        return _named(self._fleet, kind)
+        return named(self._fleet, kind)
 
     def wanted(self, kind: Kind) -> Target | None:
         """What the configuration names, else what a command asked for."""
@@ -259,26 +259,31 @@ class Steward:
             mirrors=self._fleet.mirrors,
             models_dir=str(self._wish.models_dir),
             fleet_dir=str(self._fleet_dir),
+            serving=self.currents(candidate),
+            model=self._wish.model,
             profile=self._wish.profile,
             language=self._wish.language,
         )
         answer = stagehand.run(job, limit_s=STAGE_LIMIT_S, stop=self._stop)
         if answer.bundle is None:
             return self._later(answer.error)
-        if not self._connected():
-            # A try is not spent on an outage, which would end it whatever the model is like.
-            return self._later("the broker is away; the trial waits for it", once=True)
+        unready = self._unready()
+        if unready:
+            # A try is not spent on what would end it whatever the bundle is like.
+            return self._later(f"{unready}; the trial waits", once=True)
         self._failures[self._kind] = 0
         return self._rehearse(candidate, answer.bundle)
 
-    def _connected(self) -> bool:
-        """The broker is there, or comes within seconds, as it does after a start."""
+    def _unready(self) -> str:
+        """Why no trial can begin now; the broker may take seconds to come, as it does after a start."""
+        if self._spares.level:
+            return "recognition is not as it should be"
         for _ in range(_CONNECT_LOOKS):
             if self._parts.link().connected:
-                return True
+                return ""
             if self._stop.wait(1.0):
                 raise stagehand.Stopped
-        return False
+        return "the broker is away"
 
     def _later(self, why: str, *, once: bool = False) -> float:
         """It cannot be had now: say why, and ask again; a command's wish ends here unless `once`."""
@@ -326,7 +331,12 @@ class Steward:
         if not self._write(activation.try_out(self._keep.value)):
             return self._failed("the disk does not take its state", final=False)
         course = Course(trial_s=self._fleet.trial_min * 60, expect=expect, promise=promise)
-        new = self._opener(self.currents(candidate))
+        ours = (
+            candidate.store_name
+            if candidate.kind == "profile"
+            else self._spares.recogniser.choice.profile.name
+        )
+        new = strictly(self._opener(self.currents(candidate)), ours)
         try:
             before = self._on_trial.begin(new, takes_mb=measured.peak_mb)
             self._refit()
@@ -383,10 +393,3 @@ class Steward:
                 wanted = None  # it never comes
             needed += [state.current, state.previous, state.candidate, wanted]
         self._shelf.clean_up(needed)
-
-
-def _named(fleet: FleetSection, kind: Kind) -> Target | None:
-    """The wish of a [fleet] table."""
-    name: str = getattr(fleet, kind)
-    version: int = getattr(fleet, f"{kind}_version")
-    return Target(name=name, version=version, kind=kind) if name and version else None

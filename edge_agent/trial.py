@@ -105,10 +105,7 @@ class Trial:
             Stopped: the process is to end.
         """
         before = self._live(self._parts.counts(), (0, 0, 0))
-        ready = None
-        if load.read().available_mb > takes_mb + _SPARE_MB:
-            ready = new(0)
-            ready.engine.warm_up()
+        ready = self._beside(new) if load.read().available_mb > takes_mb + _SPARE_MB else None
         try:
             self._before = self._swap(new, ready, SWAP_PATIENCE_S)
         except (EdgeAgentError, Stopped):
@@ -117,6 +114,19 @@ class Trial:
             raise
         self._rtfs.clear()
         return before
+
+    def _beside(self, new: Opener) -> Recogniser | None:
+        """Open and warm beside the present one; None where there is no room for both, as on a small card."""
+        ready = None
+        try:
+            ready = new(0)
+            ready.engine.warm_up()
+        except EdgeAgentError as error:
+            _log.info("the new one is opened in the place of the present one", extra={"why": error.cause})
+            if ready is not None:
+                ready.engine.close()
+            return None
+        return ready
 
     def watch(self, before: Live, course: Course) -> judge.Verdict:
         """Until it is decided.

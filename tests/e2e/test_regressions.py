@@ -86,7 +86,7 @@ class Publisher:
             mirrors=(str(self.repository),),
             models_dir=str(self.models),
             fleet_dir=str(self._home / "fleet"),
-            profile="auto",
+            serving=(target,),
             language=language,
         )
         staged = stagehand.run(job, limit_s=300, stop=threading.Event())
