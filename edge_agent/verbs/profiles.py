@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from edge_agent.errors import UsageError
+from edge_agent.fleet.bundle import Target, valid_name
+from edge_agent.fleet.places import profile_file
 from edge_agent.profile.load import load_all
 from edge_agent.profile.names import nearest
 from edge_agent.profile.schema import Loaded, Profile
-from edge_agent.verbs.common import Subparsers, add_json, print_json, verb
+from edge_agent.verbs.common import Subparsers, add_json, print_json, state_dir, verb
 
 _COLUMN = 40
 """Where the names of the files begin, when the value is short enough."""
@@ -37,7 +40,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the list or one profile."""
-    loaded = load_all()
+    loaded = load_all(more=_of_the_fleet(args.name))
     if args.action == "show":
         return _show(args.name, loaded, as_json=args.json)
     profiles = ordered(entry.profile for entry in loaded.values())
@@ -48,6 +51,16 @@ def run(args: argparse.Namespace) -> int:
     else:
         _list(profiles)
     return 0
+
+
+def _of_the_fleet(name: str) -> dict[str, Path]:
+    """The file of a profile that came signed, by the name that transcripts give it ("kiosk.v2")."""
+    stem, _, number = name.rpartition(".v")
+    if not (valid_name(stem) and number.isdecimal()):
+        return {}
+    target = Target(name=stem, version=int(number), kind="profile")
+    path = profile_file(target, state_dir() / "fleet")
+    return {name: path} if path.is_file() else {}
 
 
 def ordered(profiles: Iterable[Profile]) -> list[Profile]:

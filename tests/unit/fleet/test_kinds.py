@@ -20,6 +20,7 @@ from edge_agent.fleet.places import activation_file, profile_file
 from edge_agent.opening import Wish, choose_profile
 from edge_agent.shelf import Shelf
 from edge_agent.verbs.common import models_dir
+from tests.e2e.agent_process import edge_agent
 from tests.provisioned import PROVISIONING
 from tests.unit.fleet.conftest import Fleet
 
@@ -94,6 +95,15 @@ def test_a_start_serves_the_profile_that_has_proven_itself(tmp_path: Path) -> No
     assert shelf.holds(PROFILE)
     profile = choose_profile(start(tmp_path))[1].profile
     assert (profile.name, profile.endpoint.silence_ms) == ("kiosk.v1", 700)
+
+
+def test_a_profile_of_the_fleet_can_be_shown_on_the_device(tmp_path: Path) -> None:
+    """By the name that is in the transcripts; one that is not here is no profile."""
+    here(tmp_path, 'extends = "base"\ndescription = "k"\n[endpoint]\nsilence_ms = 700\n')
+    shown = edge_agent("profiles", "show", "kiosk.v1", EDGE_AGENT_STATE=str(tmp_path))
+    assert (shown.returncode, "silence_ms = 700" in shown.stdout) == (0, True)
+    assert str(profile_file(PROFILE, tmp_path / "fleet")) in shown.stdout
+    assert edge_agent("profiles", "show", "kiosk.v2", EDGE_AGENT_STATE=str(tmp_path)).returncode == 2
 
 
 @pytest.mark.parametrize("how", ["changed", "gone", "of a newer format"])
