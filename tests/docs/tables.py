@@ -123,7 +123,7 @@ COMMANDS = {
     "reload_terms": "other domain words; without them those of the configuration file",
     "self_test": "recognises a known recording in the next pause",
     "replay": "sends delivered messages again",
-    "install_model": "refused: models come by the desired configuration",
+    "install_model": "brings a signed model of the fleet to serve once, by name and number, never by address",
     "restart": "ends with exit code 75, for the service manager to start it again",
 }
 """What the schema of commands does not say: what each does. A type without a line here is an error."""

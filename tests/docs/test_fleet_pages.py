@@ -16,6 +16,7 @@ import pytest
 
 from edge_agent.mqtt import contract
 from tests.broker import wait_until
+from tests.contract.test_trtllm import Room
 from tests.docs.pages import REPOSITORY, commands, fences
 from tests.e2e.test_fleet_broker import Client, _free_port, _mosquitto
 from tests.provisioned import load
@@ -91,8 +92,11 @@ def test_a_broker_is_set_up_told_and_listened_to(tmp_path: Path) -> None:
         broker.wait(10)
 
 
-def test_a_model_is_signed_and_renewed(tmp_path: Path) -> None:
-    """The repository's page, with small files in the place of a model's."""
+BUILT = "/var/lib/edge-agent/models/breeze-asr-25/trtllm/KEY"
+
+
+def test_bundles_are_signed_and_renewed(tmp_path: Path) -> None:
+    """The repository's page, with small files in the place of a model's and of an engine's."""
     folder = tmp_path / "fleet"
     folder.mkdir()
     (folder / "repository.py").symlink_to(PROVISIONING / "fleet/repository.py")
@@ -101,9 +105,14 @@ def test_a_model_is_signed_and_renewed(tmp_path: Path) -> None:
     (source / "model.bin").write_bytes(b"weights")
     shutil.copy(REPOSITORY / "edge_agent/samples/find_a_way_out.flac", source / "golden/hello.flac")
     run = [line for line in commands(PROVISIONING / "fleet/README.md") if line.startswith("./repository.py")]
-    assert [line.split()[1] for line in run] == ["init", "add", "refresh"]
-    said = [shell(line, folder) for line in run]
+    assert [line.split()[1] for line in run] == ["init", "add", "refresh", "add-profile", "add-engine"]
+    profile, engine = folder / "profiles/kiosk", Room(tmp_path).build()
+    profile.mkdir(parents=True)
+    (profile / "kiosk.toml").write_text('extends = "cpu-avx2"\ndescription = "of the fleet"\n')
+    said = [shell(line.replace(BUILT, str(engine)), folder) for line in run]
     assert "whisper-base" in said[1]
+    assert "kiosk" in said[3]
+    assert "breeze-h100" in said[4]
     assert (folder / "fleet/metadata/1.root.json").exists()
 
 
