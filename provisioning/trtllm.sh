@@ -32,4 +32,9 @@ fi
 
 step "check"
 "$place/bin/python" -c 'from tensorrt_llm.bindings import executor; executor.Executor' >/dev/null
+if [ -d /run/systemd/system ] && [ "$place" = /opt/edge-agent/trtllm ] &&
+    systemctl cat edge-agent-engines.timer >/dev/null 2>&1; then
+    step "engines that fit no more are built again in the background"
+    systemctl enable --quiet --now edge-agent-engines.timer
+fi
 echo "edge-agent finds it at $place; elsewhere name it: EDGE_AGENT_TRTLLM_PYTHON=$place/bin/python" >&2

@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from edge_agent.engine import trtllm, trtllm_files
@@ -62,11 +63,60 @@ def build(config: EngineConfig, checkpoint: Path, examples: Path, prove: Prove) 
             found = trtllm_files.checked(engine_dir, key, mels)
             _prove(config, client, found, prove)
             _activate(engine_dir, target)
+            _remember(config, checkpoint, examples)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     finally:
         client.close()
     return Found(key=key, directory=target)
+
+
+def rebuild(model_dir: Path, model_name: str, prove: Prove) -> Found | None:
+    """Build an engine anew, as it was built, where the one that is there fits this machine no more: another
+    driver, other versions, a damaged file. None: it fits, or none was ever built here.
+
+    Raises:
+        EngineLoadFailed, EngineError: as `build`.
+    """
+    kept = trtllm_files.recalled(model_dir)
+    if kept is None:
+        return None
+    config = EngineConfig(
+        kind="tensorrt-llm",
+        model_dir=model_dir,
+        model_name=model_name,
+        compute_type=kept.precision,
+        device="cuda",
+        workers=kept.batch,
+    )
+    if _fits(config):
+        return None
+    return build(config, Path(kept.checkpoint), Path(kept.examples), prove)
+
+
+def _fits(config: EngineConfig) -> bool:
+    with closing(WorkerClient(trtllm.python())) as client:
+        mels, _, digest = trtllm_files.model_facts(config.model_dir)
+        wanted = trtllm.key_for(client.environment, digest, config)
+        try:
+            trtllm_files.find(config.model_dir, wanted, client.environment, mels)
+        except EngineLoadFailed as error:
+            log.info("%s is built again: %s", config.model_name, error.cause)
+            return False
+        return True
+
+
+def _remember(config: EngineConfig, checkpoint: Path, examples: Path) -> None:
+    recipe_ = trtllm_files.Recipe(
+        checkpoint=str(checkpoint.resolve()),
+        examples=str(examples.resolve()),
+        precision=config.compute_type,
+        batch=config.workers,
+    )
+    try:
+        trtllm_files.remember(config.model_dir, recipe_)
+    except OSError as error:
+        log.warning("how the engine was built cannot be kept (%s); it will not be built again", error)
 
 
 def _look(checkpoint: Path, examples: Path) -> None:

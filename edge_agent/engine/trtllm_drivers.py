@@ -21,6 +21,18 @@ else:
 Answer = Callable[["Done | Failed"], None]
 _WAIT = timedelta(milliseconds=200)
 _RATE_HZ = 16_000
+FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What a library that is not what its description says may raise."""
 
 
 def environment() -> Environment:
@@ -133,14 +145,12 @@ class EngineDriver:
         self._executor.shutdown()
 
     def _collect(self) -> None:
-        while not self._stop.is_set():
-            try:
-                responses = self._executor.await_responses(timeout=_WAIT)
-            except RuntimeError as error:
-                self._answer(Failed(cause=f"the executor ended: {error}"))
-                return
-            for response in responses:
-                self._take(response)
+        try:
+            while not self._stop.is_set():
+                for response in self._executor.await_responses(timeout=_WAIT):
+                    self._take(response)
+        except FAULTS as error:  # nobody would ever hear of an answer that this thread does not take
+            self._answer(Failed(cause=f"the executor ended: {type(error).__name__}: {error}"))
 
     def _take(self, response: Any) -> None:
         if not response.has_error() and not response.result.is_final:

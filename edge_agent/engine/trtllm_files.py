@@ -12,6 +12,7 @@ import msgspec
 from edge_agent.engine import trtllm_recipe as recipe
 from edge_agent.engine.trtllm_protocol import Environment
 from edge_agent.errors import EngineLoadFailed
+from edge_agent.files import write_atomically
 from edge_agent.types import Value
 
 FILES = ("encoder/config.json", "encoder/rank0.engine", "decoder/config.json", "decoder/rank0.engine")
@@ -30,6 +31,39 @@ def engines_dir(model_dir: Path) -> Path:
     return model_dir.parent / "trtllm"
 
 
+class Recipe(Value, frozen=True):
+    """How the engine of a model was built here, to build it again when the machine has changed."""
+
+    checkpoint: str
+    examples: str
+    precision: str
+    batch: int
+
+
+def remember(model_dir: Path, recipe: Recipe) -> None:
+    """Keep it beside the engines. OSError when it cannot be written."""
+    write_atomically(_recipe_path(model_dir), msgspec.json.encode(recipe))
+
+
+def recalled(model_dir: Path) -> Recipe | None:
+    """What was kept; None: no engine of this model was built here.
+
+    Raises:
+        EngineLoadFailed: it cannot be read.
+    """
+    path = _recipe_path(model_dir)
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Recipe)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError) as error:
+        raise EngineLoadFailed(f"{path} cannot be used: {error}", remedy=_BUILD) from error
+
+
+def _recipe_path(model_dir: Path) -> Path:
+    return engines_dir(model_dir).with_suffix(".json")
+
+
 def find(model_dir: Path, wanted: recipe.Key, environment: Environment, mels: int) -> Found:
     """The engine built for exactly this.
 
@@ -42,7 +76,8 @@ def find(model_dir: Path, wanted: recipe.Key, environment: Environment, mels: in
         )  # this version runs checkpoints; there is no engine file
     directory = engines_dir(model_dir) / wanted.name
     if read(directory) is None:
-        raise EngineLoadFailed(_why_none(engines_dir(model_dir), wanted), remedy=_BUILD)
+        again = "" if recalled(model_dir) is None else "; edge-agent-engines.timer builds it again"
+        raise EngineLoadFailed(f"{_why_none(engines_dir(model_dir), wanted)}{again}", remedy=_BUILD)
     return checked(directory, wanted, mels)
 
 

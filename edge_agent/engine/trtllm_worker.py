@@ -36,7 +36,7 @@ class Worker:
                 if isinstance(request, protocol.Stop):
                     break
                 self._serve(request, environment)
-        except (ImportError, OSError, RuntimeError, AttributeError, protocol.ProtocolError) as error:
+        except (*drivers.FAULTS, MemoryError, protocol.ProtocolError) as error:
             self.say(protocol.Failed(cause=_line(error)))
             return 1
         finally:
@@ -68,7 +68,7 @@ class Worker:
             return
         try:
             self._driver.submit(job)
-        except (RuntimeError, ValueError, TypeError) as error:
+        except (*drivers.FAULTS, MemoryError) as error:
             self.say(protocol.Failed(id=job.id, cause=_line(error)))
 
 

@@ -18,6 +18,8 @@ TensorRT-LLM runs a model as an engine that is built for one GPU, one set of ver
 It needs an environment of its own: provisioning/trtllm.sh. Not yet run on hardware.
 
   build NAME CHECKPOINT  build the engine of a stored model here, and prove it with a known recording
+  rebuild                build again what was built here and fits this machine no more (a new driver, other
+                         versions); the timer edge-agent-engines does so in the background
   list                   the engines of all stored models, and what each was built for
   verify                 take every digest again"""
 DEFAULT_EXAMPLES = Path("/opt/edge-agent/trtllm/examples/whisper")
@@ -36,6 +38,14 @@ def add_parser(subparsers: Subparsers) -> None:
         "--examples", type=Path, default=DEFAULT_EXAMPLES, help="TensorRT-LLM's examples/models/core/whisper"
     )
     add_json(build)
+    rebuild = verb(
+        actions,
+        "rebuild",
+        "build again what fits no more",
+        "Build again every engine that was built on this machine and fits it no more. What fits stays.",
+    )
+    rebuild.add_argument("--mark", type=Path, help="file to make when something was built")
+    add_json(rebuild)
     for name, summary in (("list", "what was built, and for what"), ("verify", "take every digest again")):
         add_json(verb(actions, name, summary, summary))
     parser.set_defaults(run=run)
@@ -43,7 +53,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do what the action says."""
-    done: int = {"build": _build, "list": _list, "verify": _verify}[args.action](args)
+    done: int = {"build": _build, "rebuild": _rebuild, "list": _list, "verify": _verify}[args.action](args)
     return done
 
 
@@ -66,6 +76,27 @@ def _build(args: argparse.Namespace) -> int:
         print_json({"name": args.name, "key": found.key.name, "path": str(found.directory)})
     elif not args.quiet:
         say(f"{found.key.name} is built and recognises the known recording")
+    return 0
+
+
+def _rebuild(args: argparse.Namespace) -> int:
+    from edge_agent.engine.trtllm_build import rebuild
+    from edge_agent.models.store import ModelStore
+
+    store = ModelStore(models_dir())
+    built: list[dict[str, str]] = []
+    for model in store.list():
+        if not model.source:
+            continue
+        found = rebuild(store.published_dir(model.name), model.published_name, _recognises)
+        if found is not None:
+            built.append({"name": model.name, "key": found.key.name, "path": str(found.directory)})
+    if built and args.mark is not None:
+        args.mark.touch()
+    if args.json:
+        print_json({"built": built})
+    elif not args.quiet:
+        say(", ".join(f"{one['key']} is built" for one in built) or "nothing has to be built again")
     return 0
 
 

@@ -209,11 +209,14 @@ def test_a_worker_that_hangs_costs_the_time_out(
     assert client.ping(5.0) is (mode == "hang")
 
 
-@pytest.mark.parametrize("mode", ["nonsense", "babble"])
+@pytest.mark.parametrize("mode", ["nonsense", "babble", "odd"])
 def test_a_worker_that_answers_rubbish_is_an_error(opened: Any, mode: str) -> None:
-    """Tokens that no model has are not taken for silence."""
-    with pytest.raises(EngineError, match=r"no model can|nonsense"):
-        opened(mode).transcribe(_sound(), options=DecodeOptions())
+    """Tokens that no model has are not taken for silence; nobody waits for what cannot be understood."""
+    engine = opened(mode)
+    began = time.monotonic()
+    with pytest.raises(EngineError, match=r"no model can|nonsense|executor ended: IndexError"):
+        engine.transcribe(_sound(), options=DecodeOptions())
+    assert time.monotonic() - began < 20
 
 
 def test_a_number_type_it_does_not_have_is_refused(room: Room) -> None:
@@ -330,6 +333,44 @@ def test_a_build_that_fails_leaves_nothing(
         _built(room, monkeypatch, mode, says)
     place = trtllm_files.engines_dir(room.model)
     assert not place.exists() or list(place.iterdir()) == []
+
+
+def _rebuilt(room: Room) -> trtllm_files.Found | None:
+    return trtllm_build.rebuild(room.model, "m@0", lambda _engine: "")
+
+
+def test_what_fits_no_more_is_built_again_as_it_was(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing where nothing was built or all fits; anew for another driver, and for a damaged file."""
+    monkeypatch.setenv(trtllm.PYTHON, str(room.python("work")))
+    assert _rebuilt(room) is None
+    found = _built(room, monkeypatch, "work")
+    assert _rebuilt(room) is None
+    (found.directory / "decoder/rank0.engine").write_bytes(b"half")
+    assert _rebuilt(room) == found
+    older = msgspec.structs.replace(room.key, cuda="12.9")
+    shutil.rmtree(found.directory)
+    room.build(older)
+    with pytest.raises(EngineLoadFailed, match=r"cuda is 12\.9.*timer builds it again"):
+        open_engine(room.config())
+    assert _rebuilt(room) == found
+    engine = open_engine(room.config())
+    try:
+        assert engine.transcribe(_sound(), options=DecodeOptions()).tokens == TEXT
+    finally:
+        engine.close()
+
+
+def test_a_build_that_cannot_be_repeated_says_so(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoint is gone, or what was kept is damaged: one line, and what is there stays."""
+    found = _built(room, monkeypatch, "work")
+    (found.directory / "decoder/rank0.engine").write_bytes(b"half")
+    (room.root / "breeze-asr-25.pt").unlink()
+    with pytest.raises(EngineError, match=r"there is no checkpoint"):
+        _rebuilt(room)
+    (room.model.parent / "trtllm.json").write_text("{]")
+    with pytest.raises(EngineLoadFailed, match=r"trtllm\.json cannot be used"):
+        _rebuilt(room)
+    assert found.directory.is_dir()
 
 
 CHANGES: dict[str, Any] = {

@@ -49,6 +49,10 @@ def test_engines_without_tensorrt_llm(run, tmp_path: Path) -> None:  # type: ign
     """Nothing is listed, nothing is damaged, and a build says what is missing in one line."""
     assert json.loads(run("engines", "list", "--json").stdout) == {"engines": []}
     assert run("engines", "verify").returncode == 0
+    assert json.loads(run("engines", "rebuild", "--mark", tmp_path / "built", "--json").stdout) == {
+        "built": []
+    }
+    assert not (tmp_path / "built").exists()
     (tmp_path / "breeze.pt").write_bytes(b"")
     done = run("engines", "build", "breeze-asr-25", tmp_path / "breeze.pt")
     assert done.returncode == 1

@@ -84,7 +84,8 @@ def _await_responses(self: Any, **given: Any) -> list[Any]:
     except queue.Empty:
         return []
     words = {"fail": "the request failed", "memory": "CUDA out of memory"}.get(MODE, "")
-    result = SimpleNamespace(is_final=True, output_token_ids=[tokens], cum_log_probs=[-1.5])
+    beams = [] if MODE == "odd" else [tokens]
+    result = SimpleNamespace(is_final=True, output_token_ids=beams, cum_log_probs=[-1.5])
     return [SimpleNamespace(request_id=number, has_error=lambda: bool(words), error_msg=words, result=result)]
 
 
