@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edge_agent.audio.files import read_audio
 from edge_agent.decoding import features
 from edge_agent.engine import ct2_steps
-from edge_agent.types import Value
+from edge_agent.types import SAMPLE_RATE_HZ, Value
 from tests import corpus
 from tests.whisper_float64 import Whisper64
 
@@ -110,8 +110,9 @@ def faults(heard: Iterable[Heard]) -> tuple[Parting, ...]:
 
 
 def window(path: Path, mels: int) -> NDArray[np.float32]:
-    """Features of a recording in a window of at least 10 s, at least two of them silent."""
-    mel = features.log_mel(read_audio(path), mels)
+    """Features of a recording, of a longer one its first 30 s, in a window of at least 10 s; two of them are
+    silent where there is room."""
+    mel = features.log_mel(read_audio(path)[: 30 * SAMPLE_RATE_HZ], mels)
     frames = min(features.MAX_FRAMES, max(1000, mel.shape[1] + 200) // 2 * 2)
     return features.fit(mel, frames, padding=features.silence_value(mel))
 

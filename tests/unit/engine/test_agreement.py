@@ -52,9 +52,7 @@ def test_both_engines_write_what_float64_writes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["whisper-base", "whisper-tiny.en"])
 def test_same_tokens_on_every_recording(tmp_path: Path, name: str) -> None:
     """Except where the lead in float64 is below the noise measured on all the others."""
-    clips = [clip for clip in corpus.clips() if 0 < clip.duration_s <= 28]
-    if name.endswith(".en"):
-        clips = [clip for clip in clips if clip.language.startswith("en")]
+    clips = [clip for clip in corpus.clips() if clip.language.startswith("en") or not name.endswith(".en")]
     heard = _compare(name, tmp_path, clips, exact=False)
     assert agreement.faults(heard) == ()
     assert max(one.noise for one in heard) < NOISE
