@@ -223,7 +223,7 @@ def _open(wish: Wish, device: Device, choice: Choice) -> Recogniser:
             device=wanted.device,
             workers=_workers(wish, choice),
             threads_per_worker=_threads(form, wanted, device),
-            extra=_extra(wish, choice),
+            extra=_extra(wish, choice, form.kind),
         )
     )
     return Recogniser(
@@ -252,15 +252,18 @@ def _threads(form: forms.Form, wanted: EngineChoice, device: Device) -> int:
     return max(1, min(wanted.threads_per_worker, int(device.usable_cpus)))
 
 
-def _extra(wish: Wish, choice: Choice) -> dict[str, object]:
-    """What only some engines know."""
-    if choice.profile.engine.kind == "tensorrt-llm" and wish.engine_dir:
+def _extra(wish: Wish, choice: Choice, kind: str) -> dict[str, object]:
+    """What only the engine of this kind knows."""
+    if kind == "tensorrt-llm" and wish.engine_dir:
         return {"engine_dir": wish.engine_dir}
-    if choice.profile.engine.kind not in {"ctranslate2", "onnxruntime"}:
+    if kind not in {"ctranslate2", "onnxruntime"}:
         return {}
     decode = choice.profile.decode
     wanted = decode.speculation if wish.speculation == "auto" else wish.speculation
-    return {"speculation": wanted, "context": decode.context}
+    extra: dict[str, object] = {"speculation": wanted, "context": decode.context}
+    if kind == "onnxruntime":
+        extra["session"] = msgspec.to_builtins(choice.profile.engine.session)
+    return extra
 
 
 def decode_options(wish: Wish, choice: Choice) -> DecodeOptions:

@@ -8,10 +8,11 @@ import msgspec
 
 from edge_agent.decoding.alike import Alike
 from edge_agent.decoding.decoder import Decoder, Settings
+from edge_agent.decoding.features import MAX_FRAMES
 from edge_agent.decoding.steps import Abilities, Effort
 from edge_agent.decoding.tokens import Tokenizer
 from edge_agent.engine.base import EngineConfig
-from edge_agent.engine.ort_session import open_session
+from edge_agent.engine.ort_session import Runtime, Shapes, open_session
 from edge_agent.engine.ort_steps import OrtSteps, Shape
 from edge_agent.engine.whisper import MAX_AUDIO_S, WhisperEngine
 from edge_agent.errors import EngineLoadFailed
@@ -63,15 +64,15 @@ def open_engine(config: EngineConfig) -> WhisperEngine:
         EngineLoadFailed: onnxruntime or the model cannot be used.
     """
     facts = read_facts(config.model_dir)
-    try:
-        settings = msgspec.convert(config.extra, Settings)
-    except msgspec.ValidationError as error:
-        known = ", ".join(field.name for field in msgspec.structs.fields(Settings))
-        raise EngineLoadFailed(
-            f"an option of the onnxruntime engine is wrong: {error}", remedy=f"options are {known}"
-        ) from error
+    settings, runtime = _options(config)
     tokenizer = Tokenizer(config.model_dir)
-    graphs = {name: open_session(config.model_dir / f"{name}.onnx", config) for name in GRAPHS}
+    # Cross keys and the decoder stay with CUDA: the decoder's cache has too many shapes to plan for, and the
+    # cross projection is two products of matrices, which both do alike.
+    shapes = {"encoder": encoder_shapes(facts.mels)}
+    graphs = {
+        name: open_session(config.model_dir / f"{name}.onnx", config, runtime, shapes=shapes.get(name))
+        for name in GRAPHS
+    }
     multilingual = tokenizer.multilingual
     abilities = Abilities(
         mels=facts.mels,
@@ -103,6 +104,23 @@ def open_engine(config: EngineConfig) -> WhisperEngine:
         max_audio_s=MAX_AUDIO_S,
     )
     return WhisperEngine(info, Decoder(steps, tokenizer, settings=settings), steps)
+
+
+def _options(config: EngineConfig) -> tuple[Settings, Runtime]:
+    extra = dict(config.extra)
+    try:
+        runtime = msgspec.convert(extra.pop("session", {}), Runtime)
+        return msgspec.convert(extra, Settings), runtime
+    except msgspec.ValidationError as error:
+        known = ", ".join((*(field.name for field in msgspec.structs.fields(Settings)), "session"))
+        raise EngineLoadFailed(
+            f"an option of the onnxruntime engine is wrong: {error}", remedy=f"options are {known}"
+        ) from error
+
+
+def encoder_shapes(mels: int) -> Shapes:
+    """Log-mel frames that the encoder may be given: from nearly none to 30 s, and mostly 10 s."""
+    return Shapes(name="features", least=(1, mels, 2), usual=(1, mels, 1000), most=(1, mels, MAX_FRAMES))
 
 
 def _silence_file(config: EngineConfig, precision: str) -> Path | None:

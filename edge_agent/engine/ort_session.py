@@ -7,9 +7,10 @@ key-value cache, the cross keys and values) stays there; only tokens, masks and 
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from edge_agent import cuda
 from edge_agent.engine.base import EngineConfig
 from edge_agent.engine.memory_care import is_out_of_memory
 from edge_agent.errors import EngineError, EngineLoadFailed, OutOfMemory
+from edge_agent.types import Value
 
 Array = NDArray[Any]
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
@@ -29,6 +31,33 @@ _CUDA_OPTIONS = {
     # Growing by powers of two takes twice what is needed from a card that others share.
     "arena_extend_strategy": "kSameAsRequested",
 }
+
+
+_LEVELS = {
+    "all": "ORT_ENABLE_ALL",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "basic": "ORT_ENABLE_BASIC",
+    "off": "ORT_DISABLE_ALL",
+}
+_TENSORRT = "TensorrtExecutionProvider"
+
+
+class Runtime(Value, frozen=True):
+    """How the profile wants graphs to be opened."""
+
+    provider: Literal["cuda", "tensorrt"] = "cuda"
+    """On a GPU. TensorRT takes the graphs whose shapes it is told, and CUDA the others."""
+    graph_level: Literal["all", "extended", "basic", "off"] = "all"
+    """What onnxruntime may rewrite in a graph when it opens it."""
+
+
+class Shapes(Value, frozen=True):
+    """Of one input, for TensorRT, which plans a graph for a range of them."""
+
+    name: str
+    least: tuple[int, ...]
+    usual: tuple[int, ...]
+    most: tuple[int, ...]
 
 
 class Session(Protocol):
@@ -56,8 +85,16 @@ class Session(Protocol):
         ...
 
 
-def open_session(path: Path, config: EngineConfig) -> Session:
+def open_session(
+    path: Path, config: EngineConfig, runtime: Runtime | None = None, *, shapes: Shapes | None = None
+) -> Session:
     """Load one graph.
+
+    Args:
+        path: the .onnx file.
+        config: device, threads.
+        runtime: wishes of the profile; None: none.
+        shapes: of its input, of a graph that TensorRT may take.
 
     Raises:
         EngineLoadFailed: onnxruntime, its provider or the file cannot be used.
@@ -68,12 +105,16 @@ def open_session(path: Path, config: EngineConfig) -> Session:
         raise EngineLoadFailed(
             f"the library onnxruntime cannot be loaded: {error}", remedy="install edge-asr-agent[cpu]"
         ) from error
+    runtime = runtime or Runtime()
+    by_tensorrt = config.device != "cpu" and runtime.provider == "tensorrt" and shapes is not None
     providers = _providers(config, ort.get_available_providers())
+    if by_tensorrt and shapes is not None:
+        providers.insert(0, _tensorrt(path, config, shapes, ort.get_available_providers()))
     _keep_freed_memory()
     options = ort.SessionOptions()
     options.intra_op_num_threads = config.threads_per_worker
     options.inter_op_num_threads = 1
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _LEVELS[runtime.graph_level])
     options.log_severity_level = 3
     # Threads that spin while they wait take the core that another decode or the microphone needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -93,9 +134,15 @@ def open_session(path: Path, config: EngineConfig) -> Session:
         ) from error
     if config.device == "cpu":
         return ArraySession(session)
+    # onnxruntime goes on without a provider that does not start, and says so in its log only.
     if "CUDAExecutionProvider" not in session.get_providers():
         raise EngineLoadFailed(
             "onnxruntime could not start its CUDA provider", remedy="install CUDA 12 and cuDNN 9 libraries"
+        )
+    if by_tensorrt and _TENSORRT not in session.get_providers():
+        raise EngineLoadFailed(
+            "onnxruntime could not start its TensorRT provider",
+            remedy="install TensorRT 10 (pip install tensorrt-cu12), or set engine.session.provider to cuda",
         )
     return BoundSession(session, "cuda")
 
@@ -181,6 +228,35 @@ def _providers(config: EngineConfig, available: Sequence[str]) -> list[Any]:
         )
     cuda.preload((*cuda.CUBLAS, *cuda.CUDNN))
     return [("CUDAExecutionProvider", _CUDA_OPTIONS), "CPUExecutionProvider"]
+
+
+def _tensorrt(path: Path, config: EngineConfig, shapes: Shapes, available: Sequence[str]) -> Any:
+    """The provider with its options. Plans are kept beside the model, where that can be written: making one
+    takes minutes, and a file that fits no more (card, versions, graph) is made anew by the provider."""
+    if _TENSORRT not in available:
+        raise EngineLoadFailed(
+            "onnxruntime is installed without its TensorRT provider",
+            remedy="install edge-asr-agent[gpu], or set engine.session.provider to cuda",
+        )
+    cuda.preload(cuda.TENSORRT)
+
+    def told(sizes: tuple[int, ...]) -> str:
+        return f"{shapes.name}:{'x'.join(map(str, sizes))}"
+
+    kept = os.access(path.parent, os.W_OK)
+    return (
+        _TENSORRT,
+        {
+            "trt_profile_min_shapes": told(shapes.least),
+            "trt_profile_opt_shapes": told(shapes.usual),
+            "trt_profile_max_shapes": told(shapes.most),
+            "trt_fp16_enable": str(config.compute_type == "float16"),
+            "trt_engine_cache_enable": str(kept),
+            "trt_engine_cache_path": str(path.parent / "tensorrt"),
+            "trt_timing_cache_enable": str(kept),
+            "trt_timing_cache_path": str(path.parent / "tensorrt"),
+        },
+    )
 
 
 def _call(function: Any, *args: Any) -> Any:

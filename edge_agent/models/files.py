@@ -96,7 +96,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
     except OSError as error:
         raise ModelError(
             f"{what} cannot be changed: {path.parent}: {error.strerror}",
-            remedy=f"let {path.parent} be writable, or run as the user who owns it",
+            remedy=f"let {path.parent} be writable, or name another directory in EDGE_AGENT_MODELS",
         ) from error
     with file:
         try:

@@ -55,6 +55,15 @@ class Match(Value, frozen=True):
     gpu: GpuNeed = GpuNeed()
 
 
+class SessionChoice(Value, frozen=True):
+    """How onnxruntime opens its graphs; other engines do not look at it."""
+
+    provider: Literal["cuda", "tensorrt"] = "cuda"
+    """On a GPU; tensorrt: for the encoder, and CUDA for the rest."""
+    graph_level: Literal["all", "extended", "basic", "off"] = "all"
+    """What it may rewrite in a graph."""
+
+
 class EngineChoice(Value, frozen=True):
     """Which recogniser runs which model, and how wide."""
 
@@ -71,6 +80,7 @@ class EngineChoice(Value, frozen=True):
     threads_per_worker: Positive
     better_models: tuple[str, ...] = ()
     """Preferred to `model` where they are on this device, best first; none of them is fetched by itself."""
+    session: SessionChoice = SessionChoice()
 
 
 class Decode(Value, frozen=True):

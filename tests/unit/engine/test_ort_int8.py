@@ -65,7 +65,11 @@ def _steps(engine: WhisperEngine) -> OrtSteps:
 
 def _mel(number: int = 0) -> Mel:
     """Features of a clip and of a second of silence."""
-    mel = features.log_mel(_sound(number), 80)
+    return _padded(_sound(number))
+
+
+def _padded(sound: PcmFloat) -> Mel:
+    mel = features.log_mel(sound, 80)
     frames = (mel.shape[1] + 101) // 2 * 2
     return features.fit(mel, frames, padding=features.silence_value(mel))
 
@@ -103,12 +107,16 @@ def test_beams_go_on_from_their_own_past(engine: WhisperEngine) -> None:
     steps = _steps(engine)
     prompt = engine.decoder.tokenizer.sot_sequence("en")
     changed = 0
+    noise = np.random.default_rng(1)
     for number in range(CLIPS):
-        found = steps.generate(steps.encode(_mel(number), 500), prompt, beam=5)
-        scored = steps.score(steps.encode(_mel(number), 500), prompt, found.tokens, 0)
+        clear = _sound(number)
+        hiss = noise.normal(0, clear.std() / 2, len(clear)).astype(np.float32)
+        mel = _padded(clear + hiss)  # so loud that the likeliest beginning often is not that of the best text
+        found = steps.generate(steps.encode(mel, 500), prompt, beam=5)
+        scored = steps.score(steps.encode(mel, 500), prompt, found.tokens, 0)
         chances = np.array([*scored.probabilities, scored.end_probability])
-        assert np.log(chances).mean() == pytest.approx(found.avg_logprob, abs=0.01)
-        changed += found.tokens != steps.generate(steps.encode(_mel(number), 500), prompt).tokens
+        assert np.log(chances).mean() == pytest.approx(found.avg_logprob, abs=0.05)
+        changed += found.tokens != steps.generate(steps.encode(mel, 500), prompt).tokens
     assert changed  # some text was found on a path that greedy decoding left
 
 
