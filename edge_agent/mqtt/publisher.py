@@ -373,9 +373,8 @@ class Courier:
         self._doubt.accepted(seq, time.monotonic())
 
     def _taken(self, what: str) -> None:
-        self.retry.failures = (
-            0  # only now: a broker that accepts the login and then throws us out is no success
-        )
+        # Only now: a broker that accepts the login and then throws us out is no success.
+        self.retry.failures = 0
         if self._holds.accepted(what) and not self._holds:
             self._denial = ""
 
