@@ -134,7 +134,12 @@ class _Handler(BaseHTTPRequestHandler):
         if body_too:
             self.wfile.write(body)
 
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
+    def send_error(
+        self,
+        code: int,
+        message: str | None = None,  # noqa: ARG002 - the library's signature
+        explain: str | None = None,  # noqa: ARG002 - the library's signature
+    ) -> None:
         """Plain text, without repeating what was asked for."""
         if code == HTTPStatus.NOT_IMPLEMENTED:
             code = HTTPStatus.METHOD_NOT_ALLOWED

@@ -54,7 +54,8 @@ def size(stream: TextIO, environment: Mapping[str, str] | None = None) -> tuple[
     """Columns and rows now: those of the terminal, else of COLUMNS and LINES, else 80 and 24."""
     environment = os.environ if environment is None else environment
     try:
-        found: tuple[int, int] = tuple(os.get_terminal_size(stream.fileno()))  # type: ignore[assignment]
+        size = os.get_terminal_size(stream.fileno())
+        found = (size.columns, size.lines)
     except (OSError, ValueError):
         found = (0, 0)
     named = (environment.get("COLUMNS", ""), environment.get("LINES", ""))

@@ -47,8 +47,9 @@ def pretty(stats: OutboxStats, path: str, gaps: int, limits: Limits | None, term
     """
     signs, columns = glyphs(unicode=terminal.unicode), terminal.columns - 1
     result = verdict(stats, limits)
-    style: Style = {"ok": "good", "warn": "warn", "fail": "bad"}[result.status]  # type: ignore[assignment]
-    lines = wrap(line(Span(text=f"{sign(result.status, signs)} {result.detail}", style=style)), columns)
+    styles: dict[str, Style] = {"ok": "good", "warn": "warn", "fail": "bad"}
+    said = f"{sign(result.status, signs)} {result.detail}"
+    lines = wrap(line(Span(text=said, style=styles[result.status])), columns)
     if result.remedy:
         lines += wrap(line("  ", Span(text=f"{signs.arrow} {result.remedy}", style="who")), columns, indent=4)
     lines.append(())

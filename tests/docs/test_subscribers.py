@@ -213,7 +213,7 @@ def test_node_red_passes_the_words_on_once(broker: PrivateBroker, device: Device
         )
     try:
         with Subscriber(broker.port, topic="heard/#", client_id="lamp") as lamp:
-            said = lambda: (place / "log").read_text(encoding="utf-8", errors="replace")  # noqa: E731
+            said = lambda: (place / "log").read_text(encoding="utf-8", errors="replace")  # noqa: E731 - one line, used once
             wait_until(lambda: "Connected to broker" in said(), 90, said())
             device.say("light on", "light off")
             wait_until(lambda: len(lamp.heard) == 2, 10, said())

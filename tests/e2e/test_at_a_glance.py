@@ -24,7 +24,7 @@ def state() -> Path:
     place = Path(os.environ["EDGE_AGENT_STATE"])
     outbox = Outbox(place / "outbox.sqlite3", clock=SystemClock())
     for name, kind in (("a", "final"), ("b", "gap"), ("c", "final")):
-        outbox.append(id=name, kind=kind, make_payload=lambda _: b"{}")  # type: ignore[arg-type]
+        outbox.append(id=name, kind=kind, make_payload=lambda _: b"{}")  # type: ignore[arg-type] - kind
     outbox.mark_many([(1, 0), (2, 0)])
     outbox.close()
     return place

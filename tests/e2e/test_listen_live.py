@@ -53,7 +53,8 @@ class Listening(OnTerminal):
     """`edge-agent listen` that has connected to the broker."""
 
     def __init__(self, broker: PrivateBroker, *options: str, **settings: str | int) -> None:
-        super().__init__([*COMMAND, "listen", "--url", broker.url, *options], **settings)  # type: ignore[arg-type]
+        command = [*COMMAND, "listen", "--url", broker.url, *options]
+        super().__init__(command, **settings)  # type: ignore[arg-type] - settings vary by test
         self.broker = broker
         self.send("ready", "status", status())
         live = settings.get("TERM") != "dumb" and not options

@@ -22,6 +22,20 @@ __all__ = ["bare", "package", "root", "tell"]
 """Fixtures."""
 
 
+OFFLINE = {
+    "etc/systemd/system/edge-agent-models.service.d/t.conf": "[Service]\nExecStart=\nExecStart=/bin/true\n"
+}
+"""No network is to be needed for models here: the service that would fetch them is kept quiet."""
+
+
+def install(root: Root, package: Path) -> None:
+    """The package on the bare root, with a systemd to boot it."""
+    if missing():
+        pytest.skip(missing())
+    root.run("apt-get", "-qq", "update")
+    root.run(*APT, "install", "systemd", "systemd-sysv", f"/opt/packages/{package.name}")
+
+
 def settings(broker: PrivateBroker, name: str) -> str:
     source = "file:/opt/checkout/edge_agent/samples/find_a_way_out.flac?loop=1"
     return f'[device]\nid = "{name}"\n[mqtt]\nurl = "{broker.url}"\n[audio]\nsource = "{source}"\n'
@@ -33,17 +47,9 @@ def test_one_package_one_boot_and_it_listens(
     root: Root, package: Path, tmp_path: Path, broker: PrivateBroker, subscriber: Subscriber, tell: Tell
 ) -> None:
     """Enabled by its installation; it says that it waits for its model; two microphones, two instances."""
-    if missing():
-        pytest.skip(missing())
-    root.run("apt-get", "-qq", "update")
-    root.run(*APT, "install", "systemd", "systemd-sysv", f"/opt/packages/{package.name}")
-    # No network is to be needed for models here: the service that would fetch them is kept quiet.
-    quiet = "[Service]\nExecStart=\nExecStart=/bin/true\n"
-    offline = {
-        "etc/edge-agent/lobby.toml": settings(broker, "lobby"),
-        "etc/systemd/system/edge-agent-models.service.d/t.conf": quiet,
-    }
-    with Machine(tmp_path / "m", settings(broker, "box"), installed=root.place, files=offline) as box:
+    install(root, package)
+    files = {"etc/edge-agent/lobby.toml": settings(broker, "lobby"), **OFFLINE}
+    with Machine(tmp_path / "m", settings(broker, "box"), installed=root.place, files=files) as box:
         box.wait(lambda: "models pull" in reasons(subscriber), 30, "what it waits for, on the broker")
         assert states(subscriber)[-1] == "degraded"
         assert box.show("User") == "edge-agent"
@@ -71,10 +77,7 @@ def test_an_installed_box_takes_a_signed_model(
     root: Root, package: Path, tmp_path: Path, broker: PrivateBroker, subscriber: Subscriber, tell: Tell
 ) -> None:
     """The package alone is enough: signatures, fetching, rehearsal and trial inside the unit's sandbox."""
-    if missing():
-        pytest.skip(missing())
-    root.run("apt-get", "-qq", "update")
-    root.run(*APT, "install", "systemd", "systemd-sysv", f"/opt/packages/{package.name}")
+    install(root, package)
     tool, source = load("fleet/repository.py"), tmp_path / "small"
     shutil.copytree(
         models_dir() / "whisper-tiny.en/source", source, ignore=shutil.ignore_patterns("manifest.json")
@@ -85,9 +88,8 @@ def test_an_installed_box_takes_a_signed_model(
         '[fleet]\nroot_file = "/srv/fleet/metadata/1.root.json"\nmirrors = ["/srv/fleet"]\n'
         'trial_min = 0.05\nmodel = "small"\nmodel_version = 1\n'
     )
-    quiet = "[Service]\nExecStart=\nExecStart=/bin/true\n"
-    files = {"etc/systemd/system/edge-agent-models.service.d/t.conf": quiet}
-    with Machine(tmp_path / "m", settings(broker, "box") + fleet, installed=root.place, files=files) as box:
+    text = settings(broker, "box") + fleet
+    with Machine(tmp_path / "m", text, installed=root.place, files=OFFLINE) as box:
         box.run("edge-agent", "models", "import", "whisper-base", "/opt/models/whisper-base/source")
         box.run("systemctl", "start", "edge-agent-models")
 

@@ -60,7 +60,7 @@ def test_loading_without_memory_is_an_error_of_its_own(places: dict[str, Path], 
 def main(kind: str, directory: str, moment: str, mib: str) -> None:
     """Load and decode half a minute, with little memory from `moment` on."""
     import ctranslate2  # noqa: F401 - loaded before the limit, as in the agent
-    import onnxruntime  # noqa: F401
+    import onnxruntime  # noqa: F401 - so too
 
     noise = np.random.default_rng(0).normal(0, 0.02, 16_000 * 28).astype(np.float32)
     config = EngineConfig(kind=kind, model_dir=Path(directory), model_name="m@0")
